@@ -1,0 +1,47 @@
+"""The one error that a user can cause: where it is, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class FlantuneError(Exception):
+    """A user's mistake, told in one line. The command line prints it and exits with code 2.
+
+    Everything else that is raised is a bug of flantune's and keeps its traceback.
+
+    Args:
+        message: What is wrong and what to do about it, without a final period.
+        place: Where: a file, a file and line, a recipe field. Printed before the message.
+    """
+
+    def __init__(self, message: str, place: Place | str | Path | None = None) -> None:
+        self.message = " ".join(message.split())
+        self.place = str(place) if place is not None else None
+        super().__init__(f"{self.place}: {self.message}" if self.place else self.message)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position in a file that a user wrote; prints as `file:line`."""
+
+    path: Path
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}" if self.line is not None else str(self.path)
+
+
+def nearest(name: str, known: Iterable[str], *, show: int = 12) -> str:
+    """The end of a message about an unknown name: the closest known one, then what there is.
+
+    >>> nearest("acuracy", ["accuracy", "bleu"])
+    'did you mean "accuracy"? (accuracy, bleu)'
+    """
+    names = sorted(known)
+    listed = ", ".join(names[:show]) + (", ..." if len(names) > show else "")
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return (f'did you mean "{close[0]}"? ' if close else "known: ") + (f"({listed})" if close else listed)
