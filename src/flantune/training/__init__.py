@@ -1,0 +1,1 @@
+"""Training: one loop, the loss, the optimizer, checkpoints. Import the modules by name; torch loads with them."""

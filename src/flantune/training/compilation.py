@@ -1,0 +1,70 @@
+"""Compiling what a step computes, before the first step, so that no step waits and a resumed run has the same kernels.
+
+A compiler chooses kernels by the shapes it sees first. A run that is resumed sees other rows first than the run that
+began; so the choice is made on one made-up micro-batch that depends on the recipe alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flantune.models.packed_attention import compile_softmax
+from flantune.models.stream import stream_of, target_logits
+from flantune.training.loss import weighted_sum
+
+SummedLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def compile_step(model: Any, capacity: int, report: Callable[[str], None]) -> SummedLoss:
+    """Compiles each layer, the softmax and the loss for streams of any length, and computes one step without effect.
+
+    Args:
+        model: Decoder with attention by segment; its layers' `forward` is replaced.
+        capacity: Tokens of the made-up micro-batch.
+        report: Told when there is no working compiler; the run then goes on uncompiled.
+    Returns:
+        The loss function to train with.
+    """
+    layers = max((m for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[])
+    plain = [layer.forward for layer in layers]
+    compile_softmax(True)
+    for layer in layers:
+        layer.forward = torch.compile(layer.forward, dynamic=True)
+    summed: SummedLoss = torch.compile(weighted_sum, dynamic=True)
+    try:
+        _rehearse(model, summed, capacity)
+    except Exception as error:  # the compiler's own kinds differ between releases; without it all goes on, slower
+        if "torch._" not in f"{type(error).__module__}.":
+            raise
+        compile_softmax(False)
+        for layer, forward in zip(layers, plain, strict=True):
+            layer.forward = forward
+        torch._dynamo.reset()
+        report(f"training uncompiled, a third slower: no working compiler ({_first_line(error)})")
+        return weighted_sum
+    return summed
+
+
+def _rehearse(model: Any, summed: SummedLoss, capacity: int) -> None:
+    """Forward and backward of two made-up streams; random state and gradients are as before."""
+    device = next(model.parameters()).device
+    size = int(model.get_input_embeddings().weight.shape[0])
+    generator = torch.Generator().manual_seed(0)
+    training = model.training
+    model.train()
+    with torch.random.fork_rng(devices=[]):
+        for lengths in ((capacity // 2, capacity // 3), (capacity // 3, capacity // 4, capacity // 5)):
+            rows = [torch.randint(0, size, (max(8, n),), generator=generator).tolist() for n in lengths]
+            stream = stream_of([(row[:-3], row[-3:], 1.0) for row in rows]).to(device)
+            summed(target_logits(model, stream), stream.targets, stream.weights)[0].backward()
+    for parameter in model.parameters():
+        parameter.grad = None
+    model.train(training)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:120]
