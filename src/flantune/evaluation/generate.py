@@ -1,0 +1,180 @@
+"""Answers of a decoder-only model: greedy generation and log-likelihood of choices.
+
+Prompts of a batch run as one stream without padding; then one token a row, finished rows leaving the batch. Batches
+hold prompts of like length. A row's answer does not depend on its batch, up to the rounding of matrix products: in
+float32 the texts are the same for any batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flantune.evaluation.kv_store import KeyValueStore
+from flantune.models.load import LoadedModel
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        text: Without the end token.
+        finished: The model ended it by itself, rather than by the limit.
+    """
+
+    text: str
+    finished: bool
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Numbers of prompts in groups of like length, the longest first, at most `batch_tokens` (or one prompt) each."""
+    batch: list[int] = []
+    tokens = 0
+    for number in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and tokens + lengths[number] > batch_tokens:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(number)
+        tokens += lengths[number]
+    if batch:
+        yield batch
+
+
+def _run(
+    model: Any, ids: Tensor, positions: Tensor, keep: Tensor, store: KeyValueStore, lengths: Tensor | None
+) -> Tensor:
+    """(len(keep), vocabulary) float32 logits."""
+    device = next(model.parameters()).device
+    return model(
+        input_ids=ids[None].to(device),
+        position_ids=positions[None].to(device),
+        use_cache=False,
+        logits_to_keep=keep.to(device),
+        segment_lengths=lengths,
+        kv_store=store,
+    ).logits[0]
+
+
+def _prefill(model: Any, prompts: Sequence[Sequence[int]], room: int) -> tuple[KeyValueStore, Tensor]:
+    """Runs prompts as one stream; returns the store and the logits (B, vocabulary) after each prompt."""
+    lengths = [len(prompt) for prompt in prompts]
+    store = KeyValueStore(lengths, room)
+    ids = torch.tensor([i for prompt in prompts for i in prompt])
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    ends = torch.tensor(lengths).cumsum(0) - 1
+    return store, _run(model, ids, positions, ends, store, torch.tensor(lengths))
+
+
+def _step(model: Any, store: KeyValueStore, tokens: Tensor) -> Tensor:
+    """One token a row; returns the logits (B, vocabulary) after it."""
+    store.begin_step()
+    logits = _run(model, tokens, store.lengths, torch.arange(len(tokens)), store, None)
+    store.end_step()
+    return logits
+
+
+@torch.inference_mode()
+def generate(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_tokens: int = 8192,
+    progress: Progress = lambda count: None,
+) -> list[Answer]:
+    """Greedy answers, in the order of the prompts.
+
+    Args:
+        loaded: The model.
+        prompts: Token ids of each prompt.
+        max_new_tokens: An answer without an end by then is cut and counts as unfinished.
+        batch_tokens: Prompt tokens computed at once.
+        progress: Called with the number of prompts just answered.
+    """
+    model, ends = loaded.model, set(loaded.format.stop_ids)
+    answers: list[Answer | None] = [None] * len(prompts)
+    for batch in batches_by_length([len(prompt) for prompt in prompts], batch_tokens):
+        store, logits = _prefill(model, [prompts[i] for i in batch], max_new_tokens)
+        live = list(batch)
+        written: dict[int, list[int]] = {i: [] for i in batch}
+        for count in range(1, max_new_tokens + 1):
+            tokens = logits.argmax(-1).cpu()
+            going = []
+            for place, (number, token) in enumerate(zip(live, tokens.tolist(), strict=True)):
+                if token in ends:
+                    answers[number] = Answer(loaded.format.text(written[number]), True)
+                    continue
+                written[number].append(token)
+                if count == max_new_tokens:
+                    answers[number] = Answer(loaded.format.text(written[number]), False)
+                else:
+                    going.append(place)
+            progress(len(live) - len(going))
+            if not going:
+                break
+            if len(going) < len(live):
+                kept = torch.tensor(going)
+                live = [live[i] for i in going]
+                tokens = tokens[kept]
+                store.select(kept)
+            logits = _step(model, store, tokens)
+    return [answer for answer in answers if answer is not None]
+
+
+@torch.inference_mode()
+def choose(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    choices: Sequence[Sequence[str]],
+    *,
+    batch_tokens: int = 8192,
+    progress: Progress = lambda count: None,
+) -> list[list[float]]:
+    """Mean log-likelihood of a token of each choice after its prompt, in nats; the highest is the answer.
+
+    Args:
+        loaded: The model.
+        prompts: Token ids of each prompt.
+        choices: Answers to score, for each prompt.
+        batch_tokens: Prompt tokens computed at once, each choice's copy of its prompt counted.
+        progress: Called with the number of prompts just scored.
+
+    The mean over tokens keeps long choices from losing by their length alone (as `acc_norm` does in the
+    lm-evaluation-harness, there by bytes).
+    """
+    scores: list[list[float]] = [[] for _ in prompts]
+    encoded = [[loaded.format.answer_ids(choice) for choice in given] for given in choices]
+    copies = [len(given) if any(len(ids) > 1 for ids in given) else 1 for given in encoded]
+    sizes = [len(prompt) * count for prompt, count in zip(prompts, copies, strict=True)]
+    for batch in batches_by_length(sizes, batch_tokens):
+        longest = max(len(ids) for i in batch for ids in encoded[i])
+        store, logits = _prefill(loaded.model, [prompts[i] for i in batch], longest)
+        first = logits.float().log_softmax(-1)
+        pairs = [(place, ids) for place, i in enumerate(batch) for ids in encoded[i]]
+        sums = torch.stack([first[place, ids[0]] for place, ids in pairs]).cpu()
+        going = [n for n, (_, ids) in enumerate(pairs) if len(ids) > 1]
+        if going:
+            store.select(torch.tensor([pairs[n][0] for n in going]))
+        for depth in range(1, longest):
+            stay = [k for k, n in enumerate(going) if len(pairs[n][1]) > depth]
+            if not stay:
+                break
+            if len(stay) < len(going):
+                store.select(torch.tensor(stay))
+                going = [going[k] for k in stay]
+            after = _step(loaded.model, store, torch.tensor([pairs[n][1][depth - 1] for n in going]))
+            likely = after.float().log_softmax(-1).cpu()
+            for k, n in enumerate(going):
+                sums[n] += likely[k, pairs[n][1][depth]]
+        means = [float(total) / len(ids) for total, (_, ids) in zip(sums, pairs, strict=True)]
+        for i in batch:
+            scores[i], means = means[: len(encoded[i])], means[len(encoded[i]) :]
+        progress(len(batch))
+    return scores

@@ -1,0 +1,102 @@
+"""Predictions of one model on one task: made once, kept in files, found again in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flantune.evaluation.generate import Progress, choose, generate
+from flantune.evaluation.metrics import Metric
+from flantune.evaluation.prompts import EvaluationSet
+from flantune.files import digest, read_json_lines, write_json_lines
+from flantune.models.load import LoadedModel
+
+Prediction = dict[str, Any]
+DECODING = 1  # raise it when the same model would answer the same prompts otherwise
+
+
+def predictions(
+    loaded: LoadedModel,
+    questions: EvaluationSet,
+    *,
+    batch_tokens: int,
+    cache: Path | None,
+    model_digest: str,
+    progress: Progress = lambda count: None,
+) -> list[Prediction]:
+    """One record a row: what was asked, answered and expected.
+
+    Args:
+        loaded: The model.
+        questions: The task's items.
+        batch_tokens: Prompt tokens computed at once.
+        cache: Folder of earlier answers, by model and questions; None to answer afresh and keep nothing.
+        model_digest: Identity of the model for the cache.
+        progress: Called with the number of rows just done.
+    """
+    key = digest(DECODING, model_digest, loaded.format.fingerprint(), questions.fingerprint(), _precision(loaded))
+    kept = cache / f"{key}.jsonl" if cache is not None else None
+    if kept is not None and kept.exists():
+        answers = read_json_lines(kept)
+        progress(len(answers))
+    else:
+        answers = _answer(loaded, questions, batch_tokens, progress)
+        if kept is not None:
+            write_json_lines(kept, answers)
+    return [
+        {
+            "row": item.row,
+            "template": item.template,
+            "template_kind": item.template_kind,
+            "prompt": item.prompt,
+            "prediction": answer["prediction"],
+            "references": list(item.references),
+            "finished": answer["finished"],
+            "choice_scores": answer["choice_scores"],
+        }
+        for item, answer in zip(questions.items, answers, strict=True)
+    ]
+
+
+def _precision(loaded: LoadedModel) -> str:
+    return str(next(loaded.model.parameters()).dtype)
+
+
+def _answer(
+    loaded: LoadedModel, questions: EvaluationSet, batch_tokens: int, progress: Progress
+) -> list[dict[str, Any]]:
+    prompts = [loaded.format.prompt_ids(item.prompt) for item in questions.items]
+    if questions.task.spec.evaluate_by == "choices":
+        choices = [item.choices or () for item in questions.items]
+        scored = choose(loaded, prompts, choices, batch_tokens=batch_tokens, progress=progress)
+        return [
+            {
+                "prediction": given[max(range(len(given)), key=scores.__getitem__)],
+                "finished": True,
+                "choice_scores": dict(zip(given, scores, strict=True)),
+            }
+            for given, scores in zip(choices, scored, strict=True)
+        ]
+    answers = generate(
+        loaded,
+        prompts,
+        max_new_tokens=questions.task.spec.max_new_tokens,
+        batch_tokens=batch_tokens,
+        progress=progress,
+    )
+    return [
+        {"prediction": answer.text.strip(), "finished": answer.finished, "choice_scores": None} for answer in answers
+    ]
+
+
+def row_statistics(metric: Metric, questions: EvaluationSet, texts: Sequence[str]) -> Any:
+    """(n, k) array of the metric's row statistics for these answers."""
+    import numpy as np
+
+    return np.stack(
+        [
+            metric.statistics(text, item.references, item.values, item.choices)
+            for text, item in zip(texts, questions.items, strict=True)
+        ]
+    )
