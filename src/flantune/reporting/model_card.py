@@ -1,0 +1,240 @@
+"""The README.md of a tuned model: front matter for the hub, results, mixture, how it was made."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from flantune.reporting.formats import (
+    GROUPS,
+    SYMBOLS,
+    change,
+    count,
+    interval,
+    main_metrics,
+    p_value,
+    plural,
+    score,
+    share,
+    short_task,
+    visible,
+)
+
+_ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#+!|~&$@]|(?<=:)/(?=/)|(?<=www)\.)")
+
+
+def model_card(
+    comparison: Mapping[str, Any],
+    plan: Mapping[str, Any] | None,
+    recipe_text: str,
+    base_model: str,
+    license: str | None,
+) -> str:
+    """Markdown of the card.
+
+    Args:
+        comparison: The content of `comparison.json`.
+        plan: The content of `plan.json`; None leaves the mixture out.
+        recipe_text: The resolved recipe, shown as it is and asked whether an adapter was trained.
+        base_model: Name on the hub; a local path is told in the text, but not in the front matter.
+        license: Of the base model, as the hub calls it; None leaves it out.
+    """
+    adapter = _is_adapter(comparison, recipe_text)
+    parts = [
+        f"---\n{_front_matter(base_model, license, adapter)}---",
+        f"# {escape(_title(recipe_text))}",
+        f"{escape(base_model)}, fine-tuned on {plural(_trained(comparison, plan), 'task')} at once with "
+        f"flantune{' (a LoRA adapter)' if adapter else ''}, and compared with its base on the same rows.",
+        "## Results",
+        escape(comparison["verdict"]),
+        _results(comparison),
+        _reading(comparison),
+    ]
+    if plan is not None:
+        parts += ["## Training mixture", _mixture(plan)]
+    parts += [
+        "## How it was trained",
+        _training(plan),
+        _fenced(recipe_text, "yaml"),
+        "## Use",
+        _usage(base_model, adapter),
+    ]
+    parts += ["## Limits", _limits()]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: object) -> str:
+    """Text from data as one line of plain text in Markdown: no link, image, HTML, table cell or emphasis."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(visible(str(text)).split()))
+
+
+def _front_matter(base_model: str, license: str | None, adapter: bool) -> str:
+    data: dict[str, Any] = {}
+    if license:
+        data["license"] = license.lower()
+    if _ON_THE_HUB.fullmatch(base_model):
+        data["base_model"] = base_model
+        data["base_model_relation"] = "adapter" if adapter else "finetune"
+    data["library_name"] = "peft" if adapter else "transformers"
+    data["pipeline_tag"] = "text-generation"
+    data["tags"] = ["flantune"]
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.dump(data, stream)
+    return stream.getvalue()
+
+
+def _recipe(text: str) -> Mapping[str, Any]:
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return {}
+    return data if isinstance(data, Mapping) else {}
+
+
+def _is_adapter(comparison: Mapping[str, Any], recipe_text: str) -> bool:
+    adapter = _recipe(recipe_text).get("adapter")
+    method = adapter.get("method") if isinstance(adapter, Mapping) else adapter
+    return (comparison["tuned"].get("method") or method or "none") != "none"
+
+
+def _title(recipe_text: str) -> str:
+    return str(_recipe(recipe_text).get("name") or "flantune model")
+
+
+def _trained(comparison: Mapping[str, Any], plan: Mapping[str, Any] | None) -> int:
+    return len(plan["tasks"]) if plan is not None else len(main_metrics(comparison, "trained"))
+
+
+def _results(comparison: Mapping[str, Any]) -> str:
+    rows = []
+    for group, title in GROUPS.items():
+        for entry in main_metrics(comparison, group):
+            unit = entry["unit"]
+            rows.append(
+                (
+                    escape(short_task(entry["task"])),
+                    title.split()[0].lower() if group != "kept" else "to keep",
+                    escape(entry["metric"]) + ("" if entry["higher_is_better"] else " (lower is better)"),
+                    count(entry["n"]),
+                    score(entry["base"], unit),
+                    score(entry["tuned"], unit),
+                    f"{change(entry['difference'], unit)} {interval(entry['ci'], unit)}".replace("[", "\\["),
+                    p_value(entry["p_adjusted"]).replace("<", "\\<"),
+                    f"{SYMBOLS.get(entry['verdict'], '?')} {escape(entry['verdict'])}",
+                )
+            )
+    head = (
+        "task",
+        "group",
+        "metric",
+        "rows",
+        "base",
+        "tuned",
+        "difference, 95 % interval",
+        "p (Holm)",
+        "verdict",
+    )
+    return _markdown_table(head, rows, right=(3, 4, 5, 7))
+
+
+def _reading(comparison: Mapping[str, Any]) -> str:
+    told = []
+    for kind, title in (("seen", "trained on"), ("unseen", "not trained on")):
+        average = comparison.get("average", {}).get(kind) or {}
+        if average.get("tasks"):
+            told.append(
+                f"Average over {plural(average['tasks'], 'task')} {title} (scores from 0 to 100): "
+                f"{score(average['base'], '0-100')} → {score(average['tuned'], '0-100')} "
+                f"({change(average['difference'], '0-100')})."
+            )
+    told.append(
+        "Both models answered the same rows. Intervals are 95 % paired bootstrap intervals; p is adjusted "
+        'by Holm over all tasks. "No difference shown" means that these rows do not decide it, not that '
+        "both are equal."
+    )
+    return " ".join(told)
+
+
+def _mixture(plan: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            escape(short_task(task["task"])),
+            escape(task["cluster"]),
+            escape(", ".join(task["origins"])),
+            count(task["rows"]),
+            share(task["rate"]),
+            count(task["draws"]),
+            f"{task['epochs']:.2f}",
+            share(task["loss_share"]),
+            count(task["dropped"]),
+        )
+        for task in plan["tasks"]
+    ]
+    head = (
+        "task",
+        "cluster",
+        "origins",
+        "rows",
+        "share of draws",
+        "draws",
+        "epochs",
+        "share of loss",
+        "dropped",
+    )
+    return _markdown_table(head, rows, right=(3, 4, 5, 6, 7, 8))
+
+
+def _training(plan: Mapping[str, Any] | None) -> str:
+    command = "`flantune train recipe.yaml` with the recipe below repeats the run."
+    if plan is None:
+        return command
+    return (
+        f"{plural(plan['steps'], 'step')} over {plural(plan['packed_rows'], 'packed row')} of "
+        f"{count(plan['capacity'])} tokens ({share(plan['fill'])} full), {plural(plan['draws'], 'example')}, "
+        f"{count(plan['tokens'])} tokens, of which {count(plan['target_tokens'])} are targets and carry the "
+        f"loss. {command}"
+    )
+
+
+def _usage(base_model: str, adapter: bool) -> str:
+    if adapter:
+        code = (
+            "from peft import AutoPeftModelForCausalLM\n"
+            "from transformers import AutoTokenizer\n\n"
+            'model = AutoPeftModelForCausalLM.from_pretrained("PATH_OF_THIS_FOLDER")\n'
+        )
+    else:
+        code = (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'model = AutoModelForCausalLM.from_pretrained("PATH_OF_THIS_FOLDER")\n'
+        )
+    return _fenced(code + 'tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")\n', "python")
+
+
+def _limits() -> str:
+    return (
+        "- What is not in the table was not measured.\n"
+        "- Scores hold for these rows, these phrasings and this decoding; others may score differently.\n"
+        "- The base model's limits and biases remain; the abilities to keep are samples, not a safety test.\n"
+        "- The licenses of base model and training data apply."
+    )
+
+
+def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
+    rule = ["---:" if place in right else "---" for place in range(len(head))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def _fenced(text: str, language: str) -> str:
+    """A code block whose fence is longer than any in the text."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{visible(text).rstrip()}\n{fence}"

@@ -1,0 +1,128 @@
+"""Tables for the terminal, at most 100 columns, readable without colours; text from data made harmless."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from flantune.reporting.formats import (
+    BIDI,
+    GROUPS,
+    SYMBOLS,
+    change,
+    count,
+    interval,
+    main_metrics,
+    plural,
+    score,
+    share,
+    short_task,
+)
+
+# Whole sequences, so that nothing of them is left over: OSC and its kin up to their end, CSI, short ones.
+_ESCAPES = re.compile(
+    r"(?:\x1b[\]P_^X]|[\x9d\x90\x9f\x9e\x98])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ud800-\udfff]")
+_STYLES = {"better": "bold blue", "worse": "bold dark_orange", "equivalent": "", "no difference shown": "dim"}
+
+
+def safe(text: object) -> str:
+    """What can be printed of a text from data: no escape sequences, control characters or bidi marks.
+
+    Line feeds and tabs stay; other line separators become line feeds.
+
+    >>> safe("a\\x1b[31mred\\x1b]0;title\\x07\\u202eb")
+    'aredb'
+    """
+    text = re.sub("\r\n|[\u0085\u2028\u2029]", "\n", str(text))
+    return _CONTROLS.sub("", BIDI.sub("", _ESCAPES.sub("", text)))
+
+
+def comparison_table(comparison: Mapping[str, Any]) -> Table:
+    """Main metrics by group: base, tuned, difference with its interval, verdict."""
+    table = _table("95 % intervals of the difference; verdicts by Holm-adjusted p over the main metrics of all tasks")
+    table.add_column("task", overflow="fold", min_width=15, max_width=25)
+    table.add_column("metric", overflow="fold", min_width=9, max_width=13)
+    for title in ("rows", "base", "tuned"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("difference", no_wrap=True)
+    table.add_column("verdict", overflow="fold", min_width=13)
+    for group, title in GROUPS.items():
+        entries = main_metrics(comparison, group)
+        if not entries:
+            continue
+        table.add_row(Text(title, style="bold"))
+        for entry in entries:
+            _add_entry(table, entry)
+        table.add_section()
+    for kind, title in (("seen", "trained on"), ("unseen", "not trained on")):
+        average = comparison.get("average", {}).get(kind) or {}
+        if average.get("tasks"):
+            table.add_row(
+                Text(f"average of {plural(average['tasks'], 'task')} {title}", style="italic"),
+                Text("0-100"),
+                Text(""),
+                *(Text(score(average[side], "0-100")) for side in ("base", "tuned")),
+                Text(change(average["difference"], "0-100")),
+            )
+    return table
+
+
+def _add_entry(table: Table, entry: Mapping[str, Any]) -> None:
+    unit, verdict = entry["unit"], entry["verdict"]
+    better = "" if entry["higher_is_better"] else " ↓"
+    table.add_row(
+        Padding(Text(_cell(short_task(entry["task"]))), (0, 0, 0, 2)),
+        Text(f"{_cell(entry['metric'])}{better}"),
+        Text(count(entry["n"])),
+        Text(score(entry["base"], unit)),
+        Text(score(entry["tuned"], unit)),
+        Text(f"{change(entry['difference'], unit):<6}{interval(entry['ci'], unit)}"),
+        Text(f"{SYMBOLS.get(verdict, '?')} {_cell(verdict)}", style=_STYLES.get(verdict, "")),
+    )
+
+
+def plan_table(plan: Mapping[str, Any]) -> Table:
+    """What will be trained on, task by task: share of draws, epochs, lengths, share of the loss, drops."""
+    table = _table("share: of all draws; epochs: draws over rows; in, out: mean tokens; loss: share of the summed loss")
+    table.add_column("task", overflow="fold", min_width=12, max_width=28)
+    table.add_column("cluster", overflow="fold", min_width=8, max_width=15)
+    for title in ("rows", "share", "draws", "epochs", "in", "out", "loss", "dropped"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for task in plan["tasks"]:
+        table.add_row(
+            Text(_cell(short_task(task["task"]))),
+            Text(_cell(task["cluster"])),
+            Text(count(task["rows"])),
+            Text(share(task["rate"])),
+            Text(count(task["draws"])),
+            Text(f"{task['epochs']:.2f}"),
+            Text(count(task["mean_input_tokens"])),
+            Text(count(task["mean_target_tokens"])),
+            Text(share(task["loss_share"])),
+            Text(count(task["dropped"]), style="bold" if task["dropped"] else "dim"),
+        )
+    return table
+
+
+def _table(caption: str) -> Table:
+    return Table(
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="dim",
+        caption=Text(caption, style="dim"),
+        caption_justify="left",
+    )
+
+
+def _cell(text: object) -> str:
+    return " ".join(safe(text).split())

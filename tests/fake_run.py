@@ -1,0 +1,318 @@
+"""A run's folder as the pipeline would leave it, made up: eight tasks, and texts that try to break out."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+BREAKOUT = "</script><script>alert(1)</script>"
+HOSTILE = (
+    BREAKOUT + "<img src=x onerror=alert(2)>'\"&amp; {{ 7*7 }} "
+    "\u2028\u2029\u0085 \u202eoverride\u202c \u200f\x1b[31mred\x1b[0m\x07"
+)
+LONG = "support_mail_urgency_in_five_languages_with_product_names"
+
+# task, group, cluster, metrics, base, tuned, verdict
+TASKS: list[tuple[str, str, str, list[str], float, float, str]] = [
+    (
+        "starter/dialogue_summary",
+        "trained",
+        "summarization",
+        ["rougeL", "rouge1", "rouge2"],
+        18.23,
+        31.47,
+        "better",
+    ),
+    (
+        "starter/entity_recognition",
+        "trained",
+        "extraction",
+        ["entity_f1", "exact_match"],
+        2.14,
+        58.61,
+        "better",
+    ),
+    (
+        "starter/review_rating",
+        "trained",
+        "classification",
+        ["mean_absolute_error", "accuracy"],
+        1.42,
+        0.71,
+        "better",
+    ),
+    (
+        "starter/code_translation",
+        "trained",
+        "code",
+        ["chrf", "bleu", "length_ratio"],
+        41.35,
+        43.18,
+        "no difference shown",
+    ),
+    (LONG, "trained", f'mail {BREAKOUT} "quoted"', ["macro_f1", "accuracy"], 47.92, 35.56, "worse"),
+    ("starter/intent", "unseen", "classification", ["accuracy"], 33.33, 61.67, "better"),
+    ("starter/dialogue_title", "unseen", "titles", ["rouge1", "rougeL"], 14.87, 17.04, "no difference shown"),
+    ("starter/knowledge", "kept", "kept_abilities", ["accuracy"], 46.67, 45.00, "equivalent"),
+]
+LOWER = {"mean_absolute_error": "target units", "length_ratio": "ratio"}
+ANSWERS = {
+    "starter/intent": [
+        "track delivery",
+        "cancel order",
+        "report problem",
+        "change address",
+        "ask opening hours",
+    ],
+    "starter/knowledge": ["A", "B", "C", "D"],
+    "starter/review_rating": ["1", "2", "3", "4", "5"],
+    LONG: ["low", "medium", "high"],
+}
+TALKS = [
+    ("Ludmila: I left a violin on the 16:40 to Bristol. Black case, green ribbon on the handle.\n"
+     "Agent Rafe: She's found it! It's with her now. You can collect it till 22:00 tonight with ID.\n"
+     "Ludmila: I would rather travel there myself. Thank you, thank you, thank you. What do I owe?\n"
+     "Agent Rafe: Nothing. Reference is 7714. And the ribbon helped a lot, tell your teacher.",
+     "Ludmila left her teacher's violin on the train to Bristol. Agent Rafe has found it."),
+    ("Marisol: are you awake\nErik: no\nMarisol: there's a bat in my room\nErik: baseball or animal\n"
+     "Marisol: ANIMAL\nErik: lights off, window wide open, go out. it'll leave in half an hour",
+     "Marisol has a bat in her bedroom. Erik tells her to leave the window open and wait outside."),
+    ("Guest: Good evening. I'd like a table for two on the 11th, somewhere quiet.\n"
+     "Bellavista: Shall I give you the alcove by the window?\nGuest: Yes please, at half past seven.",
+     "A guest books a quiet table for two on the 11th at half past seven."),
+]  # fmt: skip
+
+
+def fake_comparison() -> dict[str, Any]:
+    """The content of comparison.json."""
+    dice = random.Random(1)
+    entries = []
+    for task, group, cluster, metrics, base, tuned, verdict in TASKS:
+        for place, metric in enumerate(metrics):
+            unit = LOWER.get(metric, "0-100")
+            if place:
+                base, tuned = (base * 0.8, tuned * 0.85) if unit == "0-100" else (1.31, 1.02)
+                base, tuned = (38.33, 55.0) if task == "starter/review_rating" else (base, tuned)
+            half = dice.uniform(3.5, 7.5) if unit == "0-100" else 0.31
+            difference, step = tuned - base, 1.0 if unit == "0-100" else 0.1
+            entries.append(
+                {
+                    "task": task,
+                    "cluster": cluster,
+                    "group": group,
+                    "seen": group == "trained",
+                    "metric": metric,
+                    "signature": "casefold|final period dropped",
+                    "main": place == 0,
+                    "unit": unit,
+                    "higher_is_better": metric not in LOWER,
+                    "n": 60,
+                    "base": base,
+                    "tuned": tuned,
+                    "difference": difference,
+                    "ci": [difference - half, difference + 0.9 * half],
+                    "base_ci": [max(0.0, base - half), base + half],
+                    "tuned_ci": [max(0.0, tuned - half), tuned + half],
+                    "p": 0.0002,
+                    "p_adjusted": {"better": 0.0016, "worse": 0.0132}.get(verdict, 0.4123),
+                    "verdict": verdict,
+                    "smallest_detectable": 1.4 * half,
+                    "baselines": {
+                        "majority": base * 0.9 if task in ANSWERS else None,
+                        "copy": None if task in ANSWERS else base * 0.6,
+                    },
+                    "invalid": {"base": 17, "tuned": 1} if task in ANSWERS else {"base": None, "tuned": None},
+                    "unfinished": {"base": 9, "tuned": 0},
+                    "by_phrasing": {
+                        "seen": {"n": 30, "base": base - step, "tuned": tuned + step},
+                        "held_out": {"n": 30, "base": base + step, "tuned": tuned - step},
+                    },
+                }
+            )
+    return {
+        "base": {"model": "smollm2-135m-instruct"},
+        "tuned": {"model": "/home/someone/runs/first/model", "method": "none"},
+        "verdict": "Of 5 trained tasks: 3 better (dialogue_summary, entity_recognition, review_rating); "
+        f"1 worse ({LONG}); 1 no difference shown (code_translation). Of 2 unseen tasks: 1 better (intent); "
+        "1 no difference shown (dialogue_title). Of 1 abilities to keep: 1 equivalent (knowledge).",
+        "tasks": entries,
+        "average": {
+            "seen": {"tasks": 4, "base": 27.41, "tuned": 42.21, "difference": 14.8},
+            "unseen": {"tasks": 3, "base": 31.62, "tuned": 41.24, "difference": 9.62},
+        },
+    }
+
+
+def fake_plan() -> dict[str, Any]:
+    """The content of plan.json."""
+    trained = [(task, cluster) for task, group, cluster, *_ in TASKS if group == "trained"]
+    rates = [0.28, 0.24, 0.2, 0.08, 0.2]
+    return {
+        "model": "smollm2-135m-instruct",
+        "draws": 2400,
+        "steps": 240,
+        "packed_rows": 480,
+        "capacity": 1024,
+        "fill": 0.9731,
+        "tokens": 478_315,
+        "target_tokens": 81_220,
+        "warnings": [
+            f"{LONG}: each row is seen 5.3 times; past four, more epochs mostly memorize",
+            f"starter/code_translation: only 1.8 % of the loss {HOSTILE}",
+        ],
+        "tasks": [
+            {
+                "task": task,
+                "cluster": cluster,
+                "origins": [f"flantune/{task}"] if "/" in task else [f"ours/{HOSTILE}"],
+                "rows": 420,
+                "rate": rate,
+                "draws": round(2400 * rate),
+                "epochs": 2400 * rate / 420,
+                "mean_input_tokens": 151.2,
+                "mean_target_tokens": 36.4,
+                "target_token_share": rate,
+                "loss_share": rate,
+                "dropped": 7 if task == LONG else 0,
+            }
+            for (task, cluster), rate in zip(trained, rates, strict=True)
+        ],
+    }
+
+
+def fake_mixture(plan: dict[str, Any]) -> dict[str, Any]:
+    """The content of mixture.json."""
+    return {
+        "draws": 2393,
+        "tasks": [
+            {
+                "task": task["task"],
+                "planned_share": task["rate"],
+                "share": task["rate"] * (1.01 if place % 2 else 0.99),
+                "draws": task["draws"] - task["dropped"],
+                "epochs": task["epochs"],
+                "input_tokens": 151 * task["draws"],
+                "target_tokens": 36 * task["draws"],
+                "target_token_share": task["target_token_share"],
+                "loss_share": task["loss_share"],
+                "dropped": {"target does not fit": 7} if task["dropped"] else {},
+                "templates": {f"phrasing_{i}": 60 - i for i in range(9)} | ({HOSTILE: 3} if task["dropped"] else {}),
+            }
+            for place, task in enumerate(plan["tasks"])
+        ],
+    }
+
+
+def fake_metrics() -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl: one task is lost after step 150, one step is not finite."""
+    dice = random.Random(2)
+    trained = [task for task, group, *_ in TASKS if group == "trained"]
+    lines = []
+    for step in range(240):
+        by_task = {}
+        for place, task in enumerate(trained):
+            if dice.random() < (0.35 if place == 3 else 0.9):
+                loss = 0.35 + 0.12 * place + (1.4 + 0.3 * place) * math.exp(-step / 45) + dice.gauss(0, 0.11)
+                by_task[task] = max(0.02, loss + (max(0, step - 150) * 0.02 if task == LONG else 0.0))
+        if step == 200:
+            by_task[LONG] = math.nan
+        lines.append(
+            {
+                "step": step,
+                "loss": sum(v for v in by_task.values() if v == v) / max(1, len(by_task)),
+                "loss_by_task": by_task,
+                "tokens": 1990,
+                "target_tokens": 340,
+                "learning_rate": 2e-4 * min(1, step / 12, (240 - step) / 228),
+                "gradient_norm": 1.1 + dice.random() + 3 * math.exp(-step / 10),
+                "tokens_per_second": 812 + 40 * dice.random() if step else 90.0,
+                "seconds": 2.4,
+                "memory_gb": 1.9 + min(step, 40) * 0.004,
+            }
+        )
+    return lines
+
+
+def fake_predictions(task: str, metrics: list[str], *, tuned: bool) -> list[dict[str, Any]]:
+    """The answers of one model to one task; row 0 is hostile in every text."""
+    dice, chance = random.Random(task), random.Random(f"{task}{tuned}")
+    rows = []
+    for number in range(75 if task == "starter/intent" else 60):
+        talk, summary = TALKS[dice.randrange(len(TALKS))]
+        reference = dice.choice(ANSWERS.get(task, [summary]))
+        right = chance.random() < (0.6 if tuned else 0.3)
+        answer = reference if right else chance.choice(ANSWERS.get(task, [summary[: chance.randrange(20, 70)]]))
+        if not tuned and task == "starter/dialogue_summary":
+            answer = "Sure! Here is a summary of the conversation: " + talk[:160]
+        hostile = number == 0
+        rows.append(
+            {
+                "row": f"test-{number + 1:03}",
+                "template": "held_out_recap" if number % 2 else f"polite {HOSTILE}" if hostile else "polite",
+                "template_kind": "held_out" if number % 2 else "seen",
+                "prompt": f"Summarize this conversation.\n\n{HOSTILE if hostile else talk}",
+                "prediction": HOSTILE if hostile else "" if number == 5 else answer,
+                "references": [HOSTILE, reference] if hostile else [reference],
+                "scores": {m: chance.uniform(20, 90) if m not in LOWER else chance.uniform(0, 2) for m in metrics},
+                "finished": tuned or number % 7 != 3,
+                "choice_scores": None,
+            }
+        )
+    return rows
+
+
+def fake_run(folder: Path) -> Path:
+    """Fills a folder and returns it."""
+    plan = fake_plan()
+    for name, value in (
+        ("comparison", fake_comparison()),
+        ("plan", plan),
+        ("mixture", fake_mixture(plan)),
+        (
+            "environment",
+            {
+                "python": "3.11.9",
+                "system": "Linux x86_64",
+                "processors": 4,
+                "packages": {"flantune": "0.1.0", "torch": "2.9.1", "hostile": HOSTILE},
+                "git": None,
+                "started": "2026-11-24T19:20:00Z",
+            },
+        ),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in fake_metrics()), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    for task, _, _, metrics, *_ in TASKS:
+        for side in ("base", "tuned"):
+            path = folder / "evaluation" / side / f"{task}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = fake_predictions(task, metrics, tuned=side == "tuned")
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            path.write_text(text, encoding="utf-8")
+    return folder
+
+
+RECIPE = f"""\
+name: first
+seed: 0
+model:
+  name: smollm2-135m-instruct
+tasks:
+- task: starter/dialogue_summary
+- task: starter/entity_recognition
+- task: starter/review_rating
+- task: starter/code_translation
+- task: {LONG}.yaml   # </pre>{BREAKOUT} ```
+unseen:
+- task: starter/intent
+- task: starter/dialogue_title
+- task: starter/knowledge
+training:
+  draws: 2400
+  learning_rate: 0.0002
+"""

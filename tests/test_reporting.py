@@ -1,0 +1,342 @@
+"""Report, model card and terminal tables of a made-up run whose texts try to break out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+from ruamel.yaml import YAML
+
+from fake_run import BREAKOUT, HOSTILE, LONG, RECIPE, fake_comparison, fake_plan, fake_run
+from flantune.errors import FlantuneError
+from flantune.reporting import charts, comparison_table, model_card, plan_table, safe, write_report
+
+BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with their attributes, text, contents of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.text = ""
+        self._inside: str | None = None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+        elif self._inside != "style":
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_run(tmp_path_factory.mktemp("runs") / "first")
+
+
+@pytest.fixture(scope="module")
+def source(run: Path) -> str:
+    return write_report(run).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(source: str) -> Page:
+    return Page(source)
+
+
+def test_every_number_of_the_main_metrics_is_on_the_page(page: Page) -> None:
+    for entry in fake_comparison()["tasks"]:
+        if not entry["main"]:
+            continue
+        digits = 1 if entry["unit"] == "0-100" else 2
+        values = [
+            entry["base"],
+            entry["tuned"],
+            entry["smallest_detectable"],
+            *entry["base_ci"],
+            *entry["tuned_ci"],
+        ]
+        values += [entry["difference"], *entry["ci"]]
+        values += [side[name] for side in entry["by_phrasing"].values() for name in ("base", "tuned")]
+        values += [value for value in entry["baselines"].values() if value is not None]
+        for value in values:
+            assert f"{abs(value):.{digits}f}" in page.text, (entry["task"], value)
+        assert f"{entry['p_adjusted']:.4f}"[:4] in page.text
+
+
+def test_the_page_has_no_script_but_its_own(page: Page) -> None:
+    assert [attributes.get("type") for attributes, _ in page.scripts] == ["application/json", None]
+    assert all("src" not in attributes for _, attributes in page.elements)
+    handlers = {name for _, attributes in page.elements for name in attributes if name.startswith("on")}
+    assert handlers == set()
+    assert "innerHTML" not in page.scripts[1][1]
+    assert not {"img", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in page.elements}
+
+
+def test_the_policy_allows_exactly_the_script_of_the_page(page: Page) -> None:
+    policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a)
+    script = base64.b64encode(hashlib.sha256(page.scripts[1][1].encode()).digest()).decode()
+    assert policy == (f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script}'; img-src data:")
+
+
+def test_hostile_text_is_shown_as_text_with_its_marks_visible(page: Page, source: str) -> None:
+    assert BREAKOUT in page.text
+    assert "{{ 7*7 }}" in page.text
+    assert "⟨U+202E⟩override" in page.text
+    assert "␛[31mred" in page.text
+    assert not BIDI.search(source)
+    assert "\x1b" not in source
+    assert "\u2028" not in source
+
+
+def test_the_rows_to_browse_come_back_from_the_script_as_they_were(page: Page) -> None:
+    tasks = json.loads(page.scripts[0][1])["tasks"]
+    assert [task["task"] for task in tasks][:2] == ["dialogue_summary", "entity_recognition"]
+    assert len(tasks) == 8
+    first = tasks[0]["rows"][0]
+    assert first["row"] == "test-001"
+    assert BREAKOUT in first["prompt"]
+    assert BREAKOUT in first["tuned"]
+    assert len(first["references"]) == 2
+    assert not set("<>&") & set(page.scripts[0][1])
+
+
+def test_of_many_rows_sixty_can_be_browsed_and_both_phrasings_are_among_them(page: Page) -> None:
+    intent = next(task for task in json.loads(page.scripts[0][1])["tasks"] if task["task"] == "intent")
+    assert (intent["total"], len(intent["rows"])) == (75, 60)
+    assert {row["held_out"] for row in intent["rows"]} == {True, False}
+
+
+def test_a_lower_score_counts_as_better_where_lower_is_better(page: Page) -> None:
+    rating = next(task for task in json.loads(page.scripts[0][1])["tasks"] if task["task"] == "review_rating")
+    for row in rating["rows"]:
+        _, base, tuned = row["scores"][0]
+        if base != tuned:
+            assert row["gain"] == (1 if float(tuned) < float(base) else -1)
+
+
+def test_the_same_files_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    assert write_report(run, tmp_path / "a.html").read_bytes() == write_report(run, tmp_path / "b.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [["plan.json"], ["mixture.json"], ["metrics.jsonl"], ["plan.json", "mixture.json"], ["evaluation"],
+     ["plan.json", "mixture.json", "metrics.jsonl", "evaluation", "recipe.yaml", "environment.json"]],
+    ids="+".join,
+)  # fmt: skip
+def test_files_that_are_missing_leave_their_part_out(run: Path, tmp_path: Path, missing: list[str]) -> None:
+    part = Path(shutil.copytree(run, tmp_path / "part"))
+    for name in missing:
+        path = part / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = Page(write_report(part).read_text(encoding="utf-8"))
+    assert "+13.2" in page.text
+    assert len(page.scripts) == (1 if "evaluation" in missing else 2)
+    if "metrics.jsonl" in missing:
+        assert "no metrics.jsonl" in page.text
+    if "mixture.json" in missing and "plan.json" not in missing:
+        assert "no mixture.json" in page.text
+
+
+def test_scores_that_are_not_numbers_are_shown_as_nothing(run: Path, tmp_path: Path) -> None:
+    part = Path(shutil.copytree(run, tmp_path / "part"))
+    comparison = fake_comparison()
+    comparison["tasks"][0] |= {
+        "base": float("nan"),
+        "difference": float("nan"),
+        "ci": [float("nan"), float("inf")],
+    }
+    comparison["tasks"][0] |= {"p_adjusted": None, "smallest_detectable": None}
+    comparison["average"]["unseen"] = {"tasks": 0, "base": None, "tuned": None, "difference": None}
+    (part / "comparison.json").write_text(json.dumps(comparison), encoding="utf-8")
+    text = write_report(part).read_text(encoding="utf-8")
+    assert not re.search(r">\s*-?(nan|inf)|None|Undefined", text)
+    assert render(comparison_table(comparison))
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_report(run: Path, tmp_path: Path) -> None:
+    part = Path(shutil.copytree(run, tmp_path / "part"))
+    for side in ("base", "tuned"):
+        path = part / "evaluation" / side / "starter" / "knowledge.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").replace('"prediction": "', '"prediction": "\\ud83d', 1))
+    assert "⟨U+D83D⟩" in write_report(part).read_text(encoding="utf-8")
+
+
+def test_a_run_without_a_comparison_is_told_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(FlantuneError) as told:
+        write_report(tmp_path)
+    assert str(told.value) == f"{tmp_path}: nothing to report yet; first: flantune compare {tmp_path}"
+
+
+def test_only_the_end_of_an_absolute_path_is_told(source: str) -> None:
+    assert "first/model" in source
+    assert "/home/someone" not in source
+
+
+def test_a_task_whose_loss_rises_is_named(page: Page) -> None:
+    assert f"The loss ends clearly above its lowest point: All tasks, {LONG}" in page.text
+    assert "not a finite number in 1 step, first in step 200" in page.text
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_better_is_to_the_right_for_every_metric(number: int) -> None:
+    names = ("rougeL", "mean_absolute_error", "macro_f1")
+    entry = next(e for e in fake_comparison()["tasks"] if e["main"] and e["metric"] == names[number])
+    shared = charts.difference_axis([entry])
+    axis = shared if entry["unit"] == "0-100" else charts.own_difference_axis(entry, shared)
+    place, low, high = charts.improvement(entry)
+    assert (axis.at(place) > axis.at(0.0)) == (entry["verdict"] == "better")
+    assert axis.at(0.0) == pytest.approx(shared.at(0.0))
+    for value in (low, high):
+        assert axis.low <= value <= axis.high
+    if not entry["higher_is_better"]:
+        own = charts.own_axis([entry["base"], entry["tuned"]], higher_is_better=False)
+        assert own.at(entry["tuned"]) > own.at(entry["base"])
+
+
+def test_a_long_run_is_drawn_with_few_points() -> None:
+    steps = range(50_000)
+    drawn = charts.curve(list(steps), [1.0 + 1 / (step + 1) for step in steps], (0, 49_999))
+    assert len(drawn.svg) < 20_000
+    assert not drawn.rises
+
+
+def test_a_curve_of_one_step_or_of_none_that_is_finite_can_be_drawn() -> None:
+    assert charts.curve([7], [1.5], (7, 7)).last == 1.5
+    assert charts.curve([7, 8], [float("nan"), None], (7, 8)).not_finite == (7, 8)
+
+
+def render(table: Table, width: int = 100) -> str:
+    out = StringIO()
+    Console(file=out, width=width, color_system=None, legacy_windows=False).print(table)
+    return out.getvalue()
+
+
+def test_the_comparison_fits_a_hundred_columns_and_says_verdicts_in_words() -> None:
+    text = render(comparison_table(fake_comparison()))
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "▲ better" in text
+    assert "▼ worse" in text
+    assert "＝ equivalent" in text
+    assert "Trained tasks" in text
+    assert "Unseen tasks" in text
+    assert "Abilities to keep" in text
+    assert "…" not in text
+    line = next(line for line in text.splitlines() if "dialogue_summary" in line)
+    assert line.split()[:7] == ["dialogue_summary", "rougeL", "60", "18.2", "31.5", "+13.2", "[+9.2,"]
+
+
+@pytest.mark.parametrize("make", [comparison_table, plan_table])
+def test_tables_are_no_wider_in_a_wide_terminal_and_free_of_control_characters(make) -> None:
+    data = fake_comparison() if make is comparison_table else fake_plan()
+    for task in data["tasks"]:
+        task["task"] = f"{HOSTILE}[bold]{task['task']}"
+        task["cluster"] = HOSTILE
+    text = render(make(data), width=200)
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "\x1b" not in text
+    assert not BIDI.search(text)
+    assert "[bold" in text  # no markup of rich's
+
+
+def test_the_plan_fits_eighty_columns() -> None:
+    text = render(plan_table(fake_plan()), width=80)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "28.0 %" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x9b31mred", "red"),
+        ("a\x1bPq#0\x1b\\b", "ab"),
+        ("a\x1b(0b", "ab"),
+        ("a\x08\x07\rb", "ab"),
+        ("one\r\ntwo\u2028three\u0085four", "one\ntwo\nthree\nfour"),
+        ("\u202eevil\u202c \u2066x\u2069", "evil x"),
+        ("\x1b\x1b[31m[31mx", "[31mx"),
+        (7, "7"),
+    ],
+)
+def test_what_is_printed_of_a_text_cannot_steer_the_terminal(text: object, printed: str) -> None:
+    assert safe(text) == printed
+
+
+def front_matter(card: str) -> dict:
+    assert card.startswith("---\n")
+    return YAML(typ="safe").load(card.split("---\n")[1])
+
+
+def test_the_card_of_a_whole_model_says_what_the_hub_asks() -> None:
+    card = model_card(fake_comparison(), fake_plan(), RECIPE, "HuggingFaceTB/SmolLM2-135M-Instruct", "Apache-2.0")
+    assert front_matter(card) == {
+        "license": "apache-2.0",
+        "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "base_model_relation": "finetune",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["flantune"],
+    }
+    row = next(line for line in card.splitlines() if line.startswith("| dialogue"))
+    assert row.endswith("| rougeL | 60 | 18.2 | 31.5 | +13.2 \\[+9.2, +16.9] | 0.0016 | ▲ better |")
+
+
+def test_the_card_of_an_adapter_names_peft() -> None:
+    recipe = RECIPE + "adapter:\n  method: lora\n"
+    comparison = fake_comparison()
+    del comparison["tuned"]["method"]
+    told = front_matter(model_card(comparison, fake_plan(), recipe, "org/base", None))
+    assert (told["base_model_relation"], told["library_name"]) == ("adapter", "peft")
+    assert "license" not in told
+
+
+def test_a_folder_as_base_model_is_not_claimed_to_be_on_the_hub() -> None:
+    for base in ("/models/mine", "./mine", "a/b/c", 'x: "\n- y'):
+        assert "base_model" not in front_matter(model_card(fake_comparison(), None, RECIPE, base, None))
+
+
+def test_text_from_data_stays_text_in_the_card() -> None:
+    comparison, plan = fake_comparison(), fake_plan()
+    comparison["tasks"][0]["task"] = f"a|b [link](http://x) ![i](y) https://z www.z {HOSTILE}\n\n# heading"
+    comparison["verdict"] = HOSTILE
+    card = model_card(comparison, plan, RECIPE, "org/base", None)
+    prose = card.split("````yaml")[0] + card.split("````\n")[-1]
+    assert not re.search(r"(?<!\\)<(script|img)", prose)
+    assert not re.search(r"(?<!\\)\]\(", prose)
+    assert "\n# heading" not in card
+    assert not re.search(r"https?://|www\.", prose)
+    assert not BIDI.search(card)
+    assert "\x1b" not in card
+    assert "````yaml\nname: first" in card  # the recipe holds three backticks, so its fence has four
+
+
+def test_the_card_without_a_plan_leaves_the_mixture_out() -> None:
+    assert "## Training mixture" not in model_card(fake_comparison(), None, RECIPE, "org/base", "mit")
