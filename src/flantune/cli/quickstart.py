@@ -1,0 +1,56 @@
+"""`flantune quickstart`: the main job, on the starter collection and the embedded model, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def quickstart(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe values to change.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run's folder.")] = None,
+) -> None:
+    """Fine-tune the embedded model on the starter tasks, compare it with its base, write a report.
+
+    Example: flantune quickstart --out runs/first
+    """
+    from flantune.cli.console import clock, console
+    from flantune.cli.show import next_steps, print_comparison
+    from flantune.cli.train import interruptible
+    from flantune.pipeline import compare, train
+    from flantune.quickstart import quickstart_recipe
+    from flantune.run_folder import output_folder, peak_memory_gb
+
+    recipe = quickstart_recipe([*(overrides or []), *([f"output={out}"] if out is not None else [])])
+    if out is None and recipe.output is None:
+        recipe = recipe.model_copy(update={"output": str(_unused(output_folder(recipe)))})
+    with console() as listener:
+        listener.say(
+            f"flantune quickstart: {recipe.model.name} on {len(recipe.tasks)} tasks, into {output_folder(recipe)}"
+        )
+        with interruptible():
+            run = train(recipe, listener=listener)
+        comparison = compare(run, listener=listener)
+        listener.say(f"done in {clock(_elapsed(listener))}, at most {peak_memory_gb():.1f} GB of memory")
+    print_comparison(comparison)
+    print(next_steps(run))
+
+
+def _elapsed(listener: object) -> float:
+    import time
+
+    return time.monotonic() - listener.started  # type: ignore[attr-defined]
+
+
+def _unused(folder: Path) -> Path:
+    """runs/quickstart, runs/quickstart-2, ...: a second run does not stop a newcomer."""
+    number = 1
+    candidate = folder
+    while candidate.exists() and any(candidate.iterdir()):
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate

@@ -1,0 +1,51 @@
+"""Tables on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def print_comparison(comparison: dict[str, Any]) -> None:
+    """Verdict and table, at most 100 columns."""
+    from rich.console import Console
+
+    from flantune.reporting import comparison_table, safe
+
+    out = Console(width=None if sys.stdout.isatty() else 100)
+    out.print(comparison_table(comparison))
+    out.print(safe(comparison["verdict"]), markup=False, highlight=False)
+
+
+def print_plan(plan: dict[str, Any]) -> None:
+    """The plan as a table, its totals and warnings."""
+    from rich.console import Console
+
+    from flantune.reporting import plan_table, safe
+
+    out = Console(width=None if sys.stdout.isatty() else 100)
+    out.print(plan_table(plan))
+    out.print(
+        f"{plan['draws']:,} draws, {plan['tokens']:,} tokens ({plan['target_tokens']:,} with a loss) in "
+        f"{plan['packed_rows']:,} packed rows of {plan['capacity']:,} ({100 * plan['fill']:.1f} % full), "
+        f"{plan['steps']:,} steps",
+        highlight=False,
+    )
+    for warning in plan["warnings"]:
+        out.print(f"warning: {safe(warning)}", markup=False, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """For machines."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def next_steps(run: Path) -> str:
+    """What to do with a finished run."""
+    return (
+        f"report:  {run / 'report.html'}   (open it in a browser)\n"
+        f"chat:    flantune chat {run} --base\n"
+        "yours:   flantune tasks init mails.csv --input body --target category   (makes a task of your own CSV)"
+    )

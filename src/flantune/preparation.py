@@ -1,0 +1,142 @@
+"""From a recipe to what a run will do: tasks, order, plan and the questions of the evaluation; no model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flantune.errors import FlantuneError
+from flantune.mixture.ledger import check_origins, leaks, repeated_names
+from flantune.mixture.order import Member, MixtureRule, Order, build_order
+from flantune.mixture.permutation import key_of, permuted
+from flantune.mixture.plan import plan as make_plan
+from flantune.progress import Listener, Silent
+from flantune.recipe import Recipe
+from flantune.recipe.schema import TaskChoice
+from flantune.settings import cache_folder
+from flantune.tasks import Task, find_task
+from flantune.tasks.source import Rows
+
+if TYPE_CHECKING:
+    from flantune.evaluation.prompts import EvaluationSet
+    from flantune.models.prompt_format import PromptFormat
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe with its tasks and its order.
+
+    Attributes:
+        recipe: As resolved.
+        members: Trained tasks with their rows.
+        unseen: Tasks that are only evaluated.
+        order: Packed rows on disk.
+        plan: The content of `plan.json`.
+    """
+
+    recipe: Recipe
+    members: tuple[Member, ...]
+    unseen: tuple[Task, ...]
+    rule: MixtureRule
+    order: Order
+    plan: dict[str, Any]
+
+
+def prepare(recipe: Recipe, *, encoder: PromptFormat | None = None, listener: Listener | None = None) -> Prepared:
+    """Tasks, order and plan of a recipe: all that is decided before a model is touched.
+
+    Args:
+        recipe: What to do.
+        encoder: The prompt format, where it is loaded already.
+        listener: Who is told how far it is.
+    Raises:
+        FlantuneError: Any mistake in recipe, tasks or rows.
+    """
+    listener = listener or Silent()
+    if encoder is None:
+        from flantune.models.load import load_format
+
+        choice = recipe.model
+        encoder = load_format(choice.name, revision=choice.revision, system=choice.system, report=listener.say)
+    trained, unseen = tasks_of(recipe.tasks, recipe), tasks_of(recipe.unseen, recipe)
+    repeated_names([*trained, *unseen])
+    check_origins(trained, unseen)
+    members = tuple(
+        Member(
+            task,
+            _training_rows(task, choice, recipe.seed),
+            share=choice.share,
+            weight=choice.weight,
+            loss_weight=choice.loss_weight,
+        )
+        for task, choice in zip(trained, recipe.tasks, strict=True)
+    )
+    mixture, training = recipe.mixture, recipe.training
+    rule = MixtureRule(
+        mixture.rates,
+        mixture.cap,
+        mixture.temperature,
+        mixture.window,
+        mixture.capacity,
+        training.loss.per,
+        recipe.seed,
+    )
+    draws = training.draws or max(1, round(training.epochs * sum(len(member.rows) for member in members)))
+    listener.phase("order", -(-draws // rule.window))
+    order = build_order(
+        members, rule, draws, encoder, cache_folder() / "orders", lambda done, total: listener.advance(1)
+    )
+    steps = -(-len(order) // training.rows_per_step)
+    planned = make_plan(members, rule, order, draws=draws, steps=steps)
+    questions = evaluation_sets(recipe, trained, unseen)
+    planned["warnings"] += leaks(members, [(q.task, [dict(i.values) for i in q.items]) for q in questions])
+    planned = {"model": recipe.model.name, **planned}
+    planned["evaluation"] = [{"task": q.task.name, "rows": len(q.items)} for q in questions]
+    return Prepared(recipe, members, unseen, rule, order, planned)
+
+
+def tasks_of(choices: Sequence[TaskChoice], recipe: Recipe) -> tuple[Task, ...]:
+    """The tasks that a recipe names, read and checked.
+
+    Raises:
+        FlantuneError: No such task, a mistake in its file, a metric that does not exist.
+    """
+    from flantune.evaluation.metrics import metric
+
+    tasks = tuple(find_task(choice.task, recipe.variables) for choice in choices)
+    for task in tasks:
+        for number, name in enumerate(task.spec.metrics):
+            try:
+                metric(name)
+            except FlantuneError as error:
+                line = task.file.line(["metrics", number])
+                raise FlantuneError(error.message, f"{task.file.path}:{line}: metrics") from None
+    return tasks
+
+
+def _training_rows(task: Task, choice: TaskChoice, seed: int) -> Rows:
+    import numpy as np
+
+    if not task.training_templates:
+        raise FlantuneError(f"task {task.name} has only held-out templates; add one to train with", task.file.path)
+    rows = task.split("train")
+    if not len(rows):
+        raise FlantuneError(f"task {task.name} has no training rows left after its filters", task.place("source"))
+    if choice.train_rows is not None and choice.train_rows < len(rows):
+        chosen = permuted(np.arange(choice.train_rows), len(rows), key_of(seed, "train_rows", task.name))
+        rows = Rows(tuple(rows.rows[int(i)] for i in chosen), tuple(rows.places[int(i)] for i in chosen))
+    return rows
+
+
+def evaluation_sets(recipe: Recipe, trained: Sequence[Task], unseen: Sequence[Task]) -> list[EvaluationSet]:
+    """The questions of all tasks that have the evaluation split, fixed by recipe and seed."""
+    from flantune.evaluation.prompts import evaluation_set
+    from flantune.tasks.source import split_names
+
+    chosen = recipe.evaluation
+    return [
+        evaluation_set(task, split=chosen.split, rows=chosen.rows, templates=chosen.templates, seed=recipe.seed)
+        for task in (*trained, *unseen)
+        if chosen.split in split_names(task.spec.source)
+    ]

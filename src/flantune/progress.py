@@ -1,0 +1,70 @@
+"""How far a run is, and how it is asked to stop: what a run says to whoever watches it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """Who is told how far a run is: the terminal, or nobody."""
+
+    def say(self, line: str) -> None:
+        """A line of news."""
+
+    def phase(self, title: str, total: int) -> None:
+        """A phase of `total` units begins."""
+
+    def advance(self, units: int, note: str = "") -> None:
+        """Units of the phase are done."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+    def phase(self, title: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, units: int, note: str = "") -> None:
+        """Nothing."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint is saved.
+
+    Args:
+        run: The run's folder.
+        number: The signal.
+    """
+
+    def __init__(self, run: Path, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; go on with: flantune train --resume {run}")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that a step ends and a checkpoint is saved; a second one stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals stay with whoever has it
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
