@@ -67,7 +67,7 @@ class MasterOptimizer:
         self.adamw = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=betas, fused=True)
 
     def collect(self) -> None:
-        """Adds the model's gradients to the masters' in float32 and clears them, so that no micro-batch is rounded away."""
+        """Adds the model's gradients to the masters' in float32 and clears them: no micro-batch is rounded away."""
         for parameter, master in zip(self.parameters, self.masters, strict=True):
             if master is parameter or parameter.grad is None:
                 continue
