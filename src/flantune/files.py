@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from flantune.errors import FlantuneError
+
+DISK_ERRORS = {
+    errno.ENOSPC: "no space left on the disk; free some, or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some, or choose another folder",
+    errno.EACCES: "not allowed to write here; choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+}
 
 
 @contextlib.contextmanager
@@ -25,40 +35,76 @@ def disk_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        remedies = {
-            errno.ENOSPC: "no space left on the disk; free some, or choose another folder with output=...",
-            errno.EDQUOT: "the disk quota is used up; free some, or choose another folder with output=...",
-            errno.EACCES: "not allowed to write here; choose another folder with output=...",
-            errno.EROFS: "the file system is read-only; choose another folder with output=...",
-        }
-        if error.errno in remedies:
-            raise FlantuneError(remedies[error.errno], path) from error
+    except Exception as error:
+        number = _error_number(error)
+        if number in DISK_ERRORS:
+            raise FlantuneError(DISK_ERRORS[number], path) from error
         raise
+
+
+def _error_number(error: Exception) -> int | None:
+    """The operating system's number of an error; libraries written in Rust or C++ tell it in their message only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    told = re.search(r"\((?:os )?error (\d+)\)|errno (\d+)\]", str(error))
+    return int(told[1] or told[2]) if told else None
 
 
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A folder that appears complete or not at all: filled beside the target, synced, then renamed.
 
+    Two processes may fill the same target at once: each fills a folder of its own, and the later one stays. What a
+    killed process left is removed by the next call for its target.
+
     Yields:
         The folder to fill. It takes the target's name when the block ends without an error.
     """
-    with disk_errors(target):
+    unfinished = f".{target.name}.unfinished-"
+    with disk_errors(target), contextlib.ExitStack() as held:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        with _lock(target.parent):
+            for left in target.parent.glob(glob.escape(unfinished) + "*"):
+                with contextlib.suppress(OSError), _lock(left, wait=False) as nobody_fills_it:
+                    if nobody_fills_it:
+                        shutil.rmtree(left, ignore_errors=True)
+            aside = Path(tempfile.mkdtemp(prefix=unfinished, dir=target.parent))
+            held.enter_context(_lock(aside))
         try:
             yield aside
             for path in aside.rglob("*"):
                 _sync(path)
             _sync(aside)
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(aside, target)
+            aside.chmod(0o755)  # made for this user alone; a model or a cache may be shared
+            with _lock(target.parent):
+                if target.exists():
+                    replaced = tempfile.mkdtemp(prefix=unfinished, dir=target.parent)
+                    held.callback(shutil.rmtree, replaced, ignore_errors=True)
+                    os.replace(target, replaced)
+                os.replace(aside, target)
             _sync(target.parent)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock of a folder. The system drops it when its process dies, so none can be stale.
+
+    Yields:
+        Whether it is held: not if another holds it and `wait` is False, nor on a file system without locks.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = True
+        except OSError:
+            held = False
+        yield held
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

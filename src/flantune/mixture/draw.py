@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd
 
 import numpy as np
 
@@ -47,18 +46,16 @@ def split_tree(rates: Sequence[Fraction], names: Sequence[str], seed_key: int) -
     def grow(members: list[int]) -> Leaf | Split:
         if len(members) == 1:
             return Leaf(members[0])
-        total = sum((rates[i] for i in members), Fraction(0))
         left, right = [members[0]], list[int]()
-        heavier = rates[members[0]] - 0
-        lighter = Fraction(0)
+        left_rate, right_rate = rates[members[0]], Fraction(0)
         for i in members[1:]:  # largest first to the lighter side: the classical even partition
-            if lighter < heavier:
+            if right_rate < left_rate:
                 right.append(i)
-                lighter += rates[i]
+                right_rate += rates[i]
             else:
                 left.append(i)
-                heavier += rates[i]
-        share = heavier / total
+                left_rate += rates[i]
+        share = left_rate / (left_rate + right_rate)
         offset = key_of(seed_key, "split", sorted(names[i] for i in members)) % share.denominator
         return Split(grow(left), grow(right), share.numerator, share.denominator, offset)
 
@@ -96,8 +93,7 @@ def visits_of(tree: Leaf | Split, numbers: Integers) -> tuple[Integers, Integers
 
 
 def _sent_left(node: Split, n: Integers) -> Integers:
-    highest = (int(n.max()) + 1) * node.left_part + node.offset if len(n) else 0
-    if highest < 2**63:
+    if max(int(n.max()) * node.left_part + node.offset, node.total) < 2**63:
         return (n * node.left_part + node.offset) // node.total
     exact = (n.astype(object) * node.left_part + node.offset) // node.total  # beyond 63 bits: Python's integers
     return exact.astype(np.int64)
@@ -153,33 +149,32 @@ class DrawFunction:
         self.tasks = tuple(tasks)
         self.seed = seed
         self._tree = split_tree([t.rate for t in tasks], [t.name for t in tasks], key_of(seed, "tasks"))
+        self._template_keys = [key_of(seed, "templates", t.name) for t in tasks]
         self._template_trees = [
-            split_tree(t.template_weights, [str(i) for i in range(len(t.template_weights))], key_of(seed, t.name))
-            for t in tasks
+            split_tree(t.template_weights, [str(i) for i in range(len(t.template_weights))], key)
+            for t, key in zip(tasks, self._template_keys, strict=True)
         ]
 
     def draws(self, numbers: Integers | Sequence[int]) -> Draws:
         """The draws of these numbers.
 
-        Every row of a task comes once an epoch. A row's template is visit (row + epoch) of the task's template
-        tree: over an epoch the templates keep their shares exactly, and the next epoch asks the row in another way.
+        Every row of a task comes once an epoch. Its template is visit (p + epoch) of the task's template tree, where
+        p is the row's place in a keyed permutation that all epochs share: over an epoch, and for a row over its
+        epochs, the templates keep their shares to within a constant, and of templates that weigh the same the next
+        epoch takes another. The row's own number would not do for p: in a file that alternates between two answers,
+        each of two templates would always ask for the same one.
         """
         wanted = np.asarray(numbers, dtype=np.int64)
         members, visits = visits_of(self._tree, wanted)
         epochs, rows, templates = (np.empty_like(visits) for _ in range(3))
-        for index, task in enumerate(self.tasks):
+        for index in map(int, np.unique(members)):
+            task = self.tasks[index]
             here = np.flatnonzero(members == index)
             epochs[here], places = np.divmod(visits[here], task.rows)
             for epoch in np.unique(epochs[here]):
                 now = epochs[here] == epoch
                 key = key_of(self.seed, "rows", task.name, int(epoch))
                 rows[here[now]] = permuted(places[now], task.rows, key)
-            templates[here] = visits_of(self._template_trees[index], rows[here] + epochs[here])[0]
+            asked = permuted(rows[here], task.rows, self._template_keys[index]) + epochs[here]
+            templates[here] = visits_of(self._template_trees[index], asked)[0]
         return Draws(wanted, members, visits, epochs, rows, templates)
-
-
-def simplified(weights: Sequence[float]) -> tuple[Fraction, ...]:
-    """Weights as written in a file (`0.3`, `10`) as small exact fractions."""
-    exact = [Fraction(str(weight)) for weight in weights]
-    shared = gcd(*(fraction.numerator for fraction in exact)) or 1
-    return tuple(fraction / shared for fraction in exact)

@@ -14,16 +14,10 @@ def check_origins(trained: Sequence[Task], unseen: Sequence[Task]) -> None:
     """Refuses an unseen task whose rows come from a data set that is trained on.
 
     Raises:
-        FlantuneError: Names both tasks and the origin, or a task that stands in both lists.
+        FlantuneError: Names both tasks and the origin.
     """
-    names = {task.name for task in trained}
     owners = {origin: task.name for task in trained for origin in task.spec.origins}
     for task in unseen:
-        if task.name in names:
-            raise FlantuneError(
-                f"task {task.name} stands in `tasks` and in `unseen`; trained tasks are evaluated anyway, so remove "
-                "it from `unseen`"
-            )
         for origin in task.spec.origins:
             if origin in owners:
                 raise FlantuneError(
@@ -33,17 +27,22 @@ def check_origins(trained: Sequence[Task], unseen: Sequence[Task]) -> None:
 
 
 def repeated_names(tasks: Iterable[Task]) -> None:
-    """Refuses two tasks of one name.
+    """Refuses a task that stands twice in a recipe, and two tasks of one name.
 
     Raises:
-        FlantuneError: Names the task and both files.
+        FlantuneError: Names the task and, of two, both files.
     """
     seen: dict[str, Task] = {}
     for task in tasks:
-        if task.name in seen:
+        other = seen.get(task.name)
+        if other is not None and other.file.path.samefile(task.file.path):
             raise FlantuneError(
-                f"two tasks are called {task.name}; rename one (the other is in {seen[task.name].file.path})",
-                task.file.path,
+                f"task {task.name} stands twice among `tasks` and `unseen`; trained tasks are evaluated anyway, so "
+                "remove one"
+            )
+        if other is not None:
+            raise FlantuneError(
+                f"two tasks are called {task.name}; rename one (the other is in {other.file.path})", task.file.path
             )
         seen[task.name] = task
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,15 +14,17 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from flantune.errors import FlantuneError
-from flantune.files import digest, disk_errors, whole_folder, write_text
-from flantune.mixture.draw import DrawFunction, MixedTask, simplified
+from flantune.files import digest, disk_errors, file_digest, whole_folder, write_text
+from flantune.mixture.draw import DrawFunction, MixedTask
 from flantune.mixture.packing import pack
 from flantune.mixture.permutation import key_of, permuted
-from flantune.mixture.rates import Rule, task_rates
-from flantune.tasks.source import Rows
+from flantune.mixture.rates import Rule, as_written, task_rates
+from flantune.tasks.source import Row, Rows
 from flantune.tasks.task import Task
+from flantune.tasks.template import Template
 
-FORMAT = 1  # raise it when the bytes of an order change for the same inputs
+FORMAT = 2  # raise it when the bytes of an order change for the same inputs
+SUMMARY = "order.json"
 LossPer = Literal["token", "example", "square_root"]
 LENGTH_POWER: dict[str, float] = {"token": 0.0, "square_root": 0.5, "example": 1.0}
 
@@ -115,7 +117,7 @@ def draw_function(members: Sequence[Member], rule: MixtureRule) -> DrawFunction:
                 member.task.name,
                 len(member.rows),
                 rate,
-                simplified([template.weight for template in member.task.training_templates]),
+                tuple(as_written(template.weight) for template in member.task.training_templates),
             )
             for member, rate in zip(members, exact_rates(members, rule), strict=True)
         ],
@@ -128,16 +130,26 @@ def order_key(members: Sequence[Member], rule: MixtureRule, draws: int, encoder:
     described = [
         {
             "name": member.task.name,
-            "rows": digest(member.rows.rows),
-            "templates": [dataclasses.astuple(template)[:5] for template in member.task.templates],
-            "fields": member.task.spec.fields,
+            "rate": str(rate),
+            "loss_weight": member.loss_weight,
+            "rows": _rows_digest(member.rows.rows),
+            "templates": [[t.text, t.inverted, t.weight] for t in member.task.training_templates],
+            "fields": list(member.task.spec.fields.items()),  # a field may use those before it
             "choices": member.task.spec.answer_choices,
             "shorten": member.task.spec.shorten,
-            "mix": [member.share, member.weight, member.loss_weight],
         }
-        for member in members
+        for member, rate in zip(members, exact_rates(members, rule), strict=True)
     ]
-    return digest(FORMAT, described, dataclasses.asdict(rule), draws, encoder.fingerprint())
+    numbers = [draws, rule.window, rule.capacity, rule.per, rule.seed]
+    return digest(FORMAT, described, numbers, encoder.fingerprint())
+
+
+def _rows_digest(rows: Sequence[Row]) -> str:
+    """Of the rows as they stand: a template may show a nested object, whose keys have an order."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for row in rows:
+        hashed.update(json.dumps(row, default=str).encode() + b"\n")
+    return hashed.hexdigest()
 
 
 class WindowBuilder:
@@ -180,33 +192,33 @@ class WindowBuilder:
         """The example, or the reason why it is dropped."""
         member = self.members[task]
         chosen = member.task.training_templates[template]
-        values, place = member.rows.rows[row], member.rows.places[row]
-        prompt, target = member.task.render(chosen, values, place)
+        prompt, target = member.task.render(chosen, member.rows.rows[row], member.rows.places[row])
         target_ids = self.encoder.target_ids(target)
         room = self.rule.capacity - len(target_ids)
+        if room < 1:
+            return "target longer than a packed row"
         input_ids = self.encoder.prompt_ids(prompt)
         if len(input_ids) > room and member.task.spec.shorten is not None and not chosen.inverted:
-            input_ids = self._shortened(member, template, values, place, room) or input_ids
-        if len(target_ids) >= self.rule.capacity:
-            return "target longer than a packed row"
+            input_ids = self._shortened(member, chosen, row, room) or input_ids
         if len(input_ids) > room:
             return "prompt and target longer than a packed row"
         power = LENGTH_POWER[self.rule.per]
         return Segment(draw, task, row, template, input_ids, target_ids, member.loss_weight * len(target_ids) ** -power)
 
-    def _shortened(
-        self, member: Member, template: int, values: dict[str, Any], place: str, room: int
-    ) -> list[int] | None:
+    def _shortened(self, member: Member, template: Template, row: int, room: int) -> list[int] | None:
         """The prompt with as much of the field that gives way as fits, by bisection over its characters."""
-        field = str(member.task.spec.shorten)
-        chosen = member.task.training_templates[template]
+        values, field = member.rows.rows[row], str(member.task.spec.shorten)
         if not isinstance(values.get(field), str):
             return None
         low, high, best = 0, len(values[field]), None
         while low < high:
             middle = (low + high + 1) // 2
             cut = {**values, field: values[field][:middle]}
-            ids = self.encoder.prompt_ids(member.task.render(chosen, cut, place)[0])
+            try:
+                ids = self.encoder.prompt_ids(member.task.render(template, cut, member.rows.places[row])[0])
+            except FlantuneError:  # the whole row renders, so too little is left: only white space, say
+                low = middle
+                continue
             low, high, best = (middle, high, ids) if len(ids) <= room else (low, middle - 1, best)
         return best
 
@@ -219,7 +231,7 @@ def build_order(
     folder: Path,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Order:
-    """The order of a run: made window by window under `folder/KEY`, or opened where it is there already.
+    """The order of a run: made window by window under `folder/KEY`, or opened where it lies there undamaged.
 
     Args:
         members: The mixture's tasks with their rows.
@@ -233,28 +245,41 @@ def build_order(
     """
     key = order_key(members, rule, draws, encoder)
     target = folder / key
-    windows = -(-draws // rule.window)
+    total = -(-draws // rule.window)
     builder = WindowBuilder(members, rule, encoder)
-    if not (target / "order.json").exists():
+    if not is_whole(target):
         with whole_folder(target) as aside:
+            windows: list[dict[str, Any]] = []
             dropped: list[dict[str, Any]] = []
-            counts = []
-            for number in range(windows):
+            for number in range(total):
                 rows, lost = builder.window(number, draws)
-                _write_shard(aside / f"window-{number:06d}.arrow", rows)
-                counts.append(len(rows))
+                shard = _shard(aside, number)
+                _write_shard(shard, rows)
+                windows.append({"rows": len(rows), "blake2b": file_digest(shard)})
                 dropped += lost
-                report(number + 1, windows)
-            summary = {"format": FORMAT, "key": key, "rows_by_window": counts, "dropped": dropped}
-            write_text(aside / "order.json", json.dumps(summary))
+                report(number + 1, total)
+            summary = {"format": FORMAT, "key": key, "windows": windows, "dropped": dropped}
+            write_text(aside / SUMMARY, json.dumps({**summary, "digest": digest(summary)}))
     order = Order(target)
     if len(order) == 0:
         reasons = Counter(item["reason"] for item in order.dropped)
         raise FlantuneError(
-            f"nothing is left to train on: {', '.join(f'{n} {why}' for why, n in reasons.items())}; "
+            f"nothing is left to train on: {', '.join(f'{n} x {why}' for why, n in reasons.items())}; "
             f"raise mixture.capacity (now {rule.capacity})"
         )
     return order
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether an order lies here, each byte as it was written: a damaged one is made again, not trained on."""
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        written = summary.pop("digest")
+        return written == digest(summary) and all(
+            file_digest(_shard(folder, number)) == window["blake2b"] for number, window in enumerate(summary["windows"])
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 class Order:
@@ -266,18 +291,24 @@ class Order:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        summary = json.loads((folder / "order.json").read_text())
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         self.key: str = summary["key"]
         self.dropped: list[dict[str, Any]] = summary["dropped"]
-        self._starts = np.concatenate([[0], np.cumsum(summary["rows_by_window"], dtype=np.int64)])
+        self._starts = np.cumsum([0, *(window["rows"] for window in summary["windows"])], dtype=np.int64)
         self._tables: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    def window_of(self, number: int) -> int:
+        """The window that packed row `number` belongs to."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"no packed row {number}; the order has {len(self)}")
+        return int(np.searchsorted(self._starts, number, side="right")) - 1
+
     def row(self, number: int) -> PackedRow:
         """Packed row `number`: its segments."""
-        window = int(np.searchsorted(self._starts, number, side="right")) - 1
+        window = self.window_of(number)
         record = self._table(window).slice(number - int(self._starts[window]), 1).to_pylist()[0]
         ids = record["ids"]
         segments, at = [], 0
@@ -291,12 +322,16 @@ class Order:
         if window not in self._tables:
             import pyarrow as pa
 
-            with pa.memory_map(str(self.folder / f"window-{window:06d}.arrow")) as source:
+            with pa.memory_map(str(_shard(self.folder, window))) as source:
                 self._tables[window] = pa.ipc.open_file(source).read_all()
         return self._tables[window]
 
 
 COLUMNS = ("draw", "task", "row", "template", "input_length", "target_length", "loss_weight")
+
+
+def _shard(folder: Path, window: int) -> Path:
+    return folder / f"window-{window:06d}.arrow"
 
 
 def _write_shard(path: Path, rows: Sequence[PackedRow]) -> None:

@@ -51,23 +51,25 @@ def plan(members: Sequence[Member], rule: MixtureRule, order: Order, *, draws: i
 
 def receipt(members: Sequence[Member], rule: MixtureRule, order: Order, rows_trained: int) -> dict[str, Any]:
     """What was really trained on, up to packed row `rows_trained`: the content of `mixture.json`."""
-    tasks = _counted(members, rule, (order.row(r) for r in range(rows_trained)), order.dropped)
+    begun = order.window_of(rows_trained - 1) + 1 if rows_trained else 0
+    dropped = [item for item in order.dropped if item["draw"] < begun * rule.window]
+    tasks = _counted(members, rule, (order.row(r) for r in range(rows_trained)), dropped)
     return {"draws": sum(task["draws"] for task in tasks), "packed_rows": rows_trained, "tasks": tasks}
 
 
 def _counted(
     members: Sequence[Member], rule: MixtureRule, rows: Iterable[PackedRow], dropped: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    draws, inputs, targets = Counter[int](), Counter[int](), Counter[int]()
-    loss: Counter[int] = Counter()  # type: ignore[assignment]  # floats: the sum of token weights
-    templates: list[Counter[str]] = [Counter() for _ in members]
+    draws, inputs, targets = ([0] * len(members) for _ in range(3))
+    loss = [0.0] * len(members)
+    templates = [dict.fromkeys((t.name for t in member.task.training_templates), 0) for member in members]
     for row in rows:
         for segment in row:
             task = segment.task
             draws[task] += 1
             inputs[task] += len(segment.input_ids)
             targets[task] += len(segment.target_ids)
-            loss[task] += segment.loss_weight * len(segment.target_ids)  # type: ignore[assignment]
+            loss[task] += segment.loss_weight * len(segment.target_ids)
             templates[task][members[task].task.training_templates[segment.template].name] += 1
     reasons: list[Counter[str]] = [Counter() for _ in members]
     for item in dropped:
@@ -76,15 +78,15 @@ def _counted(
         {
             "task": member.task.name,
             "planned_share": float(rate),
-            "share": draws[i] / max(1, draws.total()),
+            "share": draws[i] / (sum(draws) or 1),
             "draws": draws[i],
             "epochs": draws[i] / len(member.rows),
             "input_tokens": inputs[i],
             "target_tokens": targets[i],
-            "target_token_share": targets[i] / max(1, targets.total()),
-            "loss_share": loss[i] / max(1e-12, sum(loss.values())),
+            "target_token_share": targets[i] / (sum(targets) or 1),
+            "loss_share": loss[i] / (sum(loss) or 1),
             "dropped": dict(reasons[i]),
-            "templates": dict(templates[i]),
+            "templates": templates[i],
         }
         for i, (member, rate) in enumerate(zip(members, exact_rates(members, rule), strict=True))
     ]

