@@ -34,13 +34,13 @@ class Chat:
         models = {}
         if (folder / "recipe.yaml").exists():
             recipe = read_recipe(folder)
-            models["tuned"] = load_model(str(folder / "model"), system=recipe.model.system)
+            models["tuned"] = load_model(str(folder / "model"), system=recipe.model.system, answering=True)
             if with_base:
                 models["base"] = load_model(
-                    recipe.model.name, revision=recipe.model.revision, system=recipe.model.system
+                    recipe.model.name, revision=recipe.model.revision, system=recipe.model.system, answering=True
                 )
         else:
-            models["model"] = load_model(run_or_model)
+            models["model"] = load_model(run_or_model, answering=True)
         return cls(models, max_new_tokens)
 
     def clear(self) -> None:

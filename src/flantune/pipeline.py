@@ -66,6 +66,8 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
     encoder = load_format(choice.name, revision=choice.revision, system=choice.system, report=listener.say)
     prepared = prepare(recipe, encoder=encoder, listener=listener)
     order, rows_per_step = prepared.order, training.rows_per_step
+    for warning in prepared.plan["warnings"]:
+        listener.say(f"warning: {warning}")
 
     torch.manual_seed(recipe.seed)
     loaded = load_model(
@@ -96,8 +98,7 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
 
     names = [member.task.name for member in prepared.members]
     log_before(run / "metrics.jsonl", start)
-    listener.phase("training", total)
-    listener.advance(start)
+    listener.phase("training", total, start)
     with stop_signals() as stopped, (run / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         for result in training_steps(
             model,
@@ -163,7 +164,12 @@ def evaluate(
     ]
     choice = recipe.model
     loaded = load_model(
-        model, precision=recipe.training.precision, revision=choice.revision, system=choice.system, report=listener.say
+        model,
+        precision=recipe.training.precision,
+        revision=choice.revision,
+        system=choice.system,
+        answering=True,
+        report=listener.say,
     )
     identity = model_digest(model if Path(model).is_dir() else loaded.source, choice.revision)
     listener.phase(f"evaluating {Path(model).name if Path(model).is_dir() else model}", sum(len(s.items) for s in sets))

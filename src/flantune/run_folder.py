@@ -78,7 +78,9 @@ def log_before(path: Path, step: int) -> None:
 
 def save_model(model: Any, loaded: LoadedModel, run: Path) -> None:
     """Writes `model/`: a Hugging Face folder, or a PEFT adapter, with the tokenizer; whole or absent."""
-    with whole_folder(run / "model") as folder:
+    from flantune.models.quiet import quiet_transformers
+
+    with whole_folder(run / "model") as folder, quiet_transformers():
         model.config.use_cache = True
         model.save_pretrained(folder, safe_serialization=True)
         loaded.format.tokenizer.save_pretrained(folder)

@@ -190,8 +190,12 @@ def _average(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def summary(entries: Sequence[Mapping[str, Any]]) -> str:
     """What was shown, in sentences; made of verdicts on main metrics only."""
     sentences = []
-    names = {"trained": "trained tasks", "unseen": "unseen tasks", "kept": "abilities to keep"}
-    for group, title in names.items():
+    names = {
+        "trained": ("trained task", "trained tasks"),
+        "unseen": ("unseen task", "unseen tasks"),
+        "kept": ("ability to keep", "abilities to keep"),
+    }
+    for group, (one, many) in names.items():
         mains = [entry for entry in entries if entry["main"] and entry["group"] == group]
         if not mains:
             continue
@@ -200,5 +204,5 @@ def summary(entries: Sequence[Mapping[str, Any]]) -> str:
             found = [entry["task"].removeprefix("starter/") for entry in mains if entry["verdict"] == word]
             if found:
                 told.append(f"{len(found)} {word} ({', '.join(found)})")
-        sentences.append(f"Of {len(mains)} {title}: {'; '.join(told)}.")
+        sentences.append(f"Of {len(mains)} {one if len(mains) == 1 else many}: {'; '.join(told)}.")
     return " ".join(sentences)

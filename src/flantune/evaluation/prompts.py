@@ -65,7 +65,6 @@ def evaluation_set(
     if not len(given):
         raise FlantuneError(f'task {task.name}: split "{split}" has no rows to evaluate', task.place("source"))
     order = permuted(np.arange(len(given)), len(given), key_of(seed, "evaluation rows", task.name))
-    chosen = sorted(int(i) for i in order[:rows])
     kinds: dict[str, tuple[Template, ...]] = {
         kind: task.evaluation_templates(kind)  # type: ignore[arg-type]
         for kind in ("seen", "held_out")
@@ -74,14 +73,16 @@ def evaluation_set(
     asked = {kind: found for kind, found in kinds.items() if found}
     if not asked:
         raise FlantuneError(f"task {task.name} has no {templates} template to evaluate with", task.place("templates"))
-    items = []
-    for place, number in enumerate(chosen):
+    items = {}
+    # By the place in the permutation, not in the file: in a file that alternates yes and no, each phrasing would
+    # otherwise meet one answer only.
+    for place, number in enumerate(int(i) for i in order[:rows]):
         kind = list(asked)[place % len(asked)]
         phrasings = asked[kind]
         offset = key_of(seed, "evaluation template", task.name, kind)
         template = phrasings[(offset + place // len(asked)) % len(phrasings)]
-        items.append(_item(task, template, kind, given.rows[number], given.places[number], number))
-    return EvaluationSet(task, tuple(items))
+        items[number] = _item(task, template, kind, given.rows[number], given.places[number], number)
+    return EvaluationSet(task, tuple(items[number] for number in sorted(items)))
 
 
 def _item(task: Task, template: Template, kind: str, row: Mapping[str, Any], place: str, number: int) -> Item:

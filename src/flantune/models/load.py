@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +14,7 @@ from flantune.files import digest, file_digest
 from flantune.models import packed_attention
 from flantune.models.embedded import EMBEDDED, embedded_model
 from flantune.models.prompt_format import PromptFormat
+from flantune.models.quiet import quiet_transformers
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -44,6 +42,7 @@ def load_model(
     precision: Literal["bf16", "fp32"] = "bf16",
     revision: str | None = None,
     system: str = "",
+    answering: bool = False,
     report: Any = lambda line: None,
 ) -> LoadedModel:
     """Loads a decoder-only model.
@@ -53,6 +52,7 @@ def load_model(
         precision: Type of the weights in memory.
         revision: For the hub: branch, tag or commit.
         system: System text of the prompt format.
+        answering: The model will generate or choose: its head computes in float32 (see `exact_head`).
         report: Called with lines about a first download or conversion.
     Raises:
         FlantuneError: Unknown or damaged model, not decoder-only, or weights outside its folder.
@@ -71,7 +71,7 @@ def load_model(
     elif folder.suffix or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise FlantuneError(f"no such model folder; give a folder, a hub name, or one of: {', '.join(EMBEDDED)}", name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with _quiet():
+    with quiet_transformers():
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 source,
@@ -94,8 +94,24 @@ def load_model(
             model = peft.PeftModel.from_pretrained(model, str(adapter))
     model.config.use_cache = False
     model = model.to(device).eval()
+    if answering:
+        exact_head(model)
     stop_ids = _stop_ids(model, tokenizer)
     return LoadedModel(model, PromptFormat(tokenizer, system, stop_ids), name, source)
+
+
+def exact_head(model: Any) -> None:
+    """Computes the logits in float32, whatever type the layers have.
+
+    In bfloat16 a logit of 20 is known to 1/8 only, so that the likeliest token, or the likeliest choice, is often a
+    tie decided by token number. The head runs at few places, and its float32 copy costs little beside the layers.
+    """
+    head = model.get_output_embeddings()
+    if head.weight.dtype == torch.float32:
+        return
+    weight = head.weight.detach().float()
+    bias = head.bias.detach().float() if getattr(head, "bias", None) is not None else None
+    head.forward = lambda hidden: torch.nn.functional.linear(hidden.float(), weight, bias)
 
 
 def load_format(
@@ -106,7 +122,7 @@ def load_format(
 
     source = str(embedded_model(name, report=report)) if name in EMBEDDED else name
     at: dict[str, Any] = {"revision": revision} if revision is not None else {}
-    with _quiet():
+    with quiet_transformers():
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **at)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -171,22 +187,3 @@ def model_digest(source: str, revision: str | None) -> str:
         # Half a gigabyte of weights is not hashed each time: its size and time stand for it once it was hashed.
         described.append((path.name, file_digest(path) if path.suffix == ".json" else (stat.st_size, stat.st_mtime_ns)))
     return digest(described)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without progress bars and advice on standard error."""
-    import transformers
-
-    level = transformers.logging.get_verbosity()
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()

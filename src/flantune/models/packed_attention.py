@@ -15,7 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flantune.errors import FlantuneError
+
 NAME = "flantune"
+CHANGES_THE_RESULT = ("softcap", "s_aux", "head_mask", "position_bias")
 
 
 def _probabilities(scores: Tensor, scale: float, window: int) -> Tensor:
@@ -141,8 +144,16 @@ def _interface(
     """What transformers calls in each layer. query: (1, H, T, D) -> (1, T, H, D).
 
     With `kv_store` (generation) keys and values are kept, or attended to from there; without it the stream is
-    one training micro-batch.
+    one training micro-batch. Dropout on attention weights is not applied.
+
+    Raises:
+        FlantuneError: The model asks for something that changes the result and is not computed here.
     """
+    for name in CHANGES_THE_RESULT:
+        if unused.get(name) is not None:
+            raise FlantuneError(
+                f"the model's attention uses {name}, which is not supported packed; choose another model"
+            )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     window = int(sliding_window or 0)
     if kv_store is not None and kv_store.decoding:

@@ -1,0 +1,65 @@
+"""Tiny random models of each decoder family that flantune is tested with, and rows to run through them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+
+VOCABULARY = 97
+COMMON = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", COMMON | {"tie_word_embeddings": True}),
+    "qwen2": ("Qwen2Config", COMMON),
+    "qwen3": ("Qwen3Config", COMMON | {"head_dim": 16}),
+    "mistral_with_window": ("MistralConfig", COMMON | {"sliding_window": 7}),
+    "smollm3": ("SmolLM3Config", COMMON | {"pad_token_id": 0}),
+    "gemma": ("GemmaConfig", COMMON | {"head_dim": 8}),
+    "olmo2": ("Olmo2Config", COMMON),
+    "phi": ("PhiConfig", COMMON),
+    "gpt2": (
+        "GPT2Config",
+        {
+            "vocab_size": VOCABULARY,
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 256,
+            "attn_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "resid_pdrop": 0.0,
+        },
+    ),
+}
+
+
+def tiny(family: str, attention: str, *, dtype: torch.dtype = torch.float32) -> Any:
+    """A model of the family with the same random weights whatever its attention."""
+    name, settings = FAMILIES[family]
+    config = getattr(transformers, name)(**settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
+        for parameter in model.parameters():  # norms and biases start alike otherwise, and hide mistakes
+            parameter.data.add_(0.1 * torch.randn(parameter.shape).to(dtype))
+    return model.eval()
+
+
+def examples(seed: int, count: int, longest: int = 24) -> list[tuple[list[int], list[int], float]]:
+    """Random (input ids, target ids, weight of a target token)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(low: int) -> list[int]:
+        size = int(torch.randint(low, longest, (1,), generator=generator))
+        return torch.randint(1, VOCABULARY, (size,), generator=generator).tolist()
+
+    return [(ids(1), ids(1), float(torch.rand(1, generator=generator)) + 0.1) for _ in range(count)]

@@ -1,0 +1,138 @@
+"""A stream of segments against the library's own attention, one example at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from families import FAMILIES, VOCABULARY, examples, tiny
+from flantune.errors import FlantuneError
+from flantune.models import packed_attention
+from flantune.models.packed_attention import register, segment_attention
+from flantune.models.stream import check_isolation, stream_of, target_logits
+from flantune.training.loss import weighted_sum
+
+# Sums are taken in another order; float32 has 24 bits, and a few hundred terms of mixed sign lose two or three of them.
+TOLERANCE = 1e-5
+
+
+def one_at_a_time(model: Any, rows: list[tuple[list[int], list[int], float]]) -> torch.Tensor:
+    """The weighted loss by plain calls of the library: no packing, no keyword of ours."""
+    total = torch.zeros(())
+    for given_ids, target_ids, weight in rows:
+        logits = model(input_ids=torch.tensor([[*given_ids, *target_ids]]), use_cache=False).logits[0]
+        predicting = logits[len(given_ids) - 1 : len(given_ids) + len(target_ids) - 1]
+        losses = torch.nn.functional.cross_entropy(predicting, torch.tensor(target_ids), reduction="sum")
+        total = total + weight * losses
+    return total
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_loss_and_gradients_equal_one_example_at_a_time(family):
+    rows = examples(seed=3, count=5)
+    packed, plain = tiny(family, register()), tiny(family, "eager")
+    stream = stream_of(rows)
+    loss = weighted_sum(target_logits(packed, stream), stream.targets, stream.weights)[0]
+    loss.backward()
+    reference = one_at_a_time(plain, rows)
+    reference.backward()
+    assert loss.item() == pytest.approx(reference.item(), rel=TOLERANCE)
+    for (name, ours), theirs in zip(packed.named_parameters(), plain.parameters(), strict=True):
+        if theirs.grad is None:
+            assert ours.grad is None, name
+            continue
+        scale = float(theirs.grad.abs().max())
+        assert torch.allclose(ours.grad, theirs.grad, rtol=0, atol=2 * TOLERANCE * max(scale, 1e-3)), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_changing_every_token_of_a_segment_leaves_all_others_bitwise_equal(family, dtype):
+    rows = examples(seed=4, count=4)
+    model = tiny(family, register(), dtype=dtype)
+    with torch.no_grad():
+        before = target_logits(model, stream_of(rows))
+        owners = stream_of(rows).owners
+        for poisoned in range(len(rows)):
+            changed = list(rows)
+            given_ids, target_ids, weight = rows[poisoned]
+            changed[poisoned] = (
+                [VOCABULARY - i for i in given_ids],
+                [VOCABULARY - i for i in target_ids],
+                weight,
+            )
+            after = target_logits(model, stream_of(changed))
+            assert torch.equal(after[owners != poisoned], before[owners != poisoned])
+            assert not torch.equal(after[owners == poisoned], before[owners == poisoned])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    window=st.sampled_from([0, 1, 3]),
+    groups=st.sampled_from([1, 2]),
+)
+def test_segment_attention_equals_softmax_with_a_block_mask(lengths, window, groups):
+    torch.manual_seed(sum(lengths))
+    total, size, key_heads = sum(lengths), 4, 2
+    query = torch.randn(key_heads * groups, total, size, dtype=torch.float64, requires_grad=True)
+    key, value = (torch.randn(key_heads, total, size, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    at = torch.arange(total)
+    visible = (owner[:, None] == owner[None]) & (at[:, None] >= at[None])
+    if window:
+        visible &= at[:, None] - at[None] < window
+    wide_key, wide_value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
+    scores = (query @ wide_key.transpose(1, 2) * 0.7).masked_fill(~visible, float("-inf"))
+    reference = scores.softmax(-1) @ wide_value
+    ours = segment_attention(query, key, value, torch.tensor(lengths), 0.7, window)
+    # The softmax is taken in float32 even for float64 operands.
+    assert torch.allclose(ours, reference, atol=1e-6)
+    weights = torch.randn_like(reference)
+    expected = torch.autograd.grad((reference * weights).sum(), (query, key, value))
+    found = torch.autograd.grad((ours * weights).sum(), (query, key, value))
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_isolation_check_passes_a_model_whose_examples_do_not_meet(family):
+    check_isolation(tiny(family, register()), family)
+
+
+def test_isolation_check_refuses_a_model_whose_examples_see_each_other():
+    from transformers import AttentionInterface
+
+    def leaky(module, query, key, value, mask, *, segment_lengths: torch.Tensor, **options):
+        whole = segment_lengths.sum()[None]  # one segment: everybody sees everybody before them
+        return packed_attention._interface(module, query, key, value, mask, segment_lengths=whole, **options)
+
+    AttentionInterface.register("leaky", leaky)
+    model = tiny("llama", "leaky")
+    with pytest.raises(FlantuneError) as caught:
+        check_isolation(model, "leaky")
+    assert str(caught.value) == (
+        "examples of one packed row see each other in model leaky, so it cannot be trained packed; "
+        "choose a decoder-only model with causal attention and position ids"
+    )
+
+
+def test_a_model_that_caps_its_scores_is_refused_rather_than_computed_otherwise():
+    import transformers
+
+    config = transformers.Gemma2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=register())
+    with pytest.raises(FlantuneError, match=r"^the model's attention uses softcap, which is not supported packed"):
+        check_isolation(model, "gemma2")
