@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser import open_browser
 from fake_run import BREAKOUT, fake_run
 from flantune.reporting import write_report
 
 pytestmark = pytest.mark.slow
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="the playwright package is not installed")
-    found = next((name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)), None)
-    if found is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=shutil.which(found), args=FLAGS)
-        yield browser
-        browser.close()
+    with open_browser() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +80,7 @@ def test_the_report_works_and_stays_by_itself(browser: Any, report: Path, tmp_pa
 
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     page.reload()
-    page.screenshot(path=os.environ.get("FLANTUNE_SCREENSHOT", tmp_path / "report.png"), full_page=True)
+    page.screenshot(path=tmp_path / "report.png", full_page=True)
     assert dialogs == []
     assert errors == []
     assert set(requests) <= {report.as_uri(), "data:,"}

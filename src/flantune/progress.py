@@ -15,8 +15,8 @@ class Listener(Protocol):
     def say(self, line: str) -> None:
         """A line of news."""
 
-    def phase(self, title: str, total: int) -> None:
-        """A phase of `total` units begins."""
+    def phase(self, title: str, total: int, done: int = 0) -> None:
+        """A phase of `total` units begins; some may be done already, by a run that is gone on with."""
 
     def advance(self, units: int, note: str = "") -> None:
         """Units of the phase are done."""
@@ -28,7 +28,7 @@ class Silent:
     def say(self, line: str) -> None:
         """Nothing."""
 
-    def phase(self, title: str, total: int) -> None:
+    def phase(self, title: str, total: int, done: int = 0) -> None:
         """Nothing."""
 
     def advance(self, units: int, note: str = "") -> None:

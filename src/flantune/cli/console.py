@@ -8,14 +8,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+SECONDS_BETWEEN_LINES = 10
+
 
 class Console:
-    """Progress on standard error: one bar a phase on a terminal; elsewhere a line every tenth of a phase."""
+    """Progress on standard error: one bar a phase on a terminal; elsewhere a line every ten seconds and at its end."""
 
     def __init__(self) -> None:
         self.live = sys.stderr.isatty() and "CI" not in os.environ
         self._bar = None
-        self._title, self._total, self._done, self._began, self._said = "", 0, 0, 0.0, 0
+        self._title, self._total, self._first, self._done = "", 0, 0, 0
+        self._began = self._said = 0.0
         self.started = time.monotonic()
 
     def say(self, line: str) -> None:
@@ -25,10 +28,11 @@ class Console:
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def phase(self, title: str, total: int) -> None:
-        """A phase of `total` units begins."""
+    def phase(self, title: str, total: int, done: int = 0) -> None:
+        """A phase of `total` units begins, `done` of them long ago."""
         self._close()
-        self._title, self._total, self._done, self._began, self._said = title, total, 0, time.monotonic(), 0
+        self._title, self._total, self._first, self._done = title, total, done, done
+        self._began = self._said = time.monotonic()
         if self.live:
             from rich.console import Console as RichConsole
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -43,7 +47,7 @@ class Console:
                 TextColumn("{task.fields[note]}"),
                 console=RichConsole(stderr=True),
             )
-            self._task = self._bar.add_task(title, total=total, note="")
+            self._task = self._bar.add_task(title, total=total, completed=done, note="")
             self._bar.start()
 
     def advance(self, units: int, note: str = "") -> None:
@@ -53,10 +57,10 @@ class Console:
             self._bar.update(self._task, advance=units, note=note)
             if self._done >= self._total:
                 self._close()
-        elif self._total and (self._done * 10 // self._total > self._said or self._done == self._total):
-            self._said = self._done * 10 // self._total
-            elapsed = time.monotonic() - self._began
-            left = elapsed / max(1, self._done) * (self._total - self._done)
+        elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES or self._done == self._total:
+            self._said = time.monotonic()
+            elapsed = self._said - self._began
+            left = elapsed / max(1, self._done - self._first) * (self._total - self._done)
             print(
                 f"{self._title}: {self._done}/{self._total}, {clock(elapsed)} elapsed, {clock(left)} left"
                 + (f", {note}" if note else ""),

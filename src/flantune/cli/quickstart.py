@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -30,20 +31,16 @@ def quickstart(
         recipe = recipe.model_copy(update={"output": str(_unused(output_folder(recipe)))})
     with console() as listener:
         listener.say(
-            f"flantune quickstart: {recipe.model.name} on {len(recipe.tasks)} tasks, into {output_folder(recipe)}"
+            f"flantune quickstart: {recipe.model.name} on {len(recipe.tasks)} tasks, into {output_folder(recipe)}; "
+            "about eight minutes on two cores"
         )
         with interruptible():
             run = train(recipe, listener=listener)
         comparison = compare(run, listener=listener)
-        listener.say(f"done in {clock(_elapsed(listener))}, at most {peak_memory_gb():.1f} GB of memory")
+        seconds = time.monotonic() - listener.started
+        listener.say(f"done in {clock(seconds)}, at most {peak_memory_gb():.1f} GB of memory")
     print_comparison(comparison)
     print(next_steps(run))
-
-
-def _elapsed(listener: object) -> float:
-    import time
-
-    return time.monotonic() - listener.started  # type: ignore[attr-defined]
 
 
 def _unused(folder: Path) -> Path:

@@ -18,7 +18,6 @@ from flantune.reporting.formats import (
     count,
     interval,
     main_metrics,
-    plural,
     score,
     share,
     short_task,
@@ -63,11 +62,11 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         for entry in entries:
             _add_entry(table, entry)
         table.add_section()
-    for kind, title in (("seen", "trained on"), ("unseen", "not trained on")):
+    for kind, title in (("seen", "trained"), ("unseen", "other")):
         average = comparison.get("average", {}).get(kind) or {}
         if average.get("tasks"):
             table.add_row(
-                Text(f"average of {plural(average['tasks'], 'task')} {title}", style="italic"),
+                Text(f"average, {average['tasks']} {title}", style="italic"),
                 Text("0-100"),
                 Text(""),
                 *(Text(score(average[side], "0-100")) for side in ("base", "tuned")),

@@ -1,0 +1,326 @@
+"""The whole story on a tiny model: every file of a run, the same result twice, and mistakes that end it early."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import flantune as api
+from flantune import FlantuneError, Recipe
+from flantune.cli import main
+from runs import flantune, write_recipe
+from tiny import save_tiny_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pipeline")
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """A run that was trained and compared through the Python interface."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLANTUNE_CACHE", str(folder / "cache"))
+        recipe = Recipe.load(write_recipe(folder))
+        run = api.train(recipe)
+        api.compare(run)
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _cache(folder, monkeypatch):
+    monkeypatch.setenv("FLANTUNE_CACHE", str(folder / "cache"))
+
+
+def command(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command, in this process."""
+    monkeypatch.setattr("sys.argv", ["flantune", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def read(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_run_leaves_the_files_of_the_design_and_nothing_else(run):
+    files = sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+    assert files == [
+        "comparison.json",
+        "environment.json",
+        "evaluation/base/other.jsonl",
+        "evaluation/base/verdict.jsonl",
+        "evaluation/base/words.jsonl",
+        "evaluation/tuned/other.jsonl",
+        "evaluation/tuned/verdict.jsonl",
+        "evaluation/tuned/words.jsonl",
+        "metrics.jsonl",
+        "mixture.json",
+        "model/README.md",
+        "model/chat_template.jinja",
+        "model/config.json",
+        "model/generation_config.json",
+        "model/model.safetensors",
+        "model/tokenizer.json",
+        "model/tokenizer_config.json",
+        "plan.json",
+        "recipe.yaml",
+        "report.html",
+    ]
+
+
+def test_the_comparison_has_one_entry_a_task_and_metric_with_the_main_metric_first(run):
+    comparison = read(run / "comparison.json")
+    assert [(e["task"], e["metric"], e["seen"]) for e in comparison["tasks"]] == [
+        ("words", "rouge1", True),
+        ("words", "exact_match", True),
+        ("verdict", "accuracy", True),
+        ("other", "rouge1", False),
+        ("other", "exact_match", False),
+    ]
+    for entry in comparison["tasks"]:
+        assert entry["difference"] == pytest.approx(entry["tuned"] - entry["base"])
+        assert entry["ci"][0] <= entry["difference"] <= entry["ci"][1]
+        assert 0 < entry["p"] <= entry["p_adjusted"] <= 1
+        assert entry["n"] == 12
+        assert entry["verdict"] in ("better", "worse", "no difference shown", "equivalent")
+    assert comparison["average"]["seen"]["tasks"] == 2
+    assert comparison["average"]["unseen"]["tasks"] == 1
+    assert comparison["base"]["model"].endswith("tiny")
+
+
+def test_scores_in_the_comparison_are_those_of_the_kept_predictions(run):
+    for side in ("base", "tuned"):
+        rows = [json.loads(line) for line in (run / "evaluation" / side / "verdict.jsonl").read_text().splitlines()]
+        right = sum(row["prediction"] == row["references"][0] for row in rows)
+        entry = next(e for e in read(run / "comparison.json")["tasks"] if e["task"] == "verdict")
+        assert entry[side] == pytest.approx(100 * right / len(rows))
+
+
+def test_base_and_tuned_answer_the_same_prompts_in_seen_and_held_out_phrasings(run):
+    for task in ("words", "verdict", "other"):
+        base, tuned = (
+            [json.loads(line) for line in (run / "evaluation" / side / f"{task}.jsonl").read_text().splitlines()]
+            for side in ("base", "tuned")
+        )
+        assert [(r["row"], r["template"], r["prompt"]) for r in base] == [
+            (r["row"], r["template"], r["prompt"]) for r in tuned
+        ]
+        assert {r["template_kind"] for r in base} == {"seen", "held_out"}
+
+
+def test_plan_receipt_and_log_agree(run):
+    plan, receipt = read(run / "plan.json"), read(run / "mixture.json")
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(log) == plan["steps"]
+    assert [line["step"] for line in log] == list(range(plan["steps"]))
+    assert sum(line["tokens"] for line in log) == plan["tokens"]
+    assert sum(line["target_tokens"] for line in log) == plan["target_tokens"]
+    assert receipt["draws"] == plan["draws"] == 64
+    for planned, realised in zip(plan["tasks"], receipt["tasks"], strict=True):
+        assert planned["task"] == realised["task"]
+        assert planned["draws"] == realised["draws"] == 32
+
+
+def test_the_resolved_recipe_repeats_the_run_byte_for_byte(run, folder):
+    again = api.train(Recipe.load(run / "recipe.yaml", [f"output={folder / 'again'}"]))
+    for name in ("model/model.safetensors", "plan.json", "mixture.json"):
+        assert (again / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_comparing_again_finds_the_predictions_in_the_cache_and_tells_the_same(run):
+    before = (run / "comparison.json").read_bytes()
+    api.compare(run)
+    assert (run / "comparison.json").read_bytes() == before
+
+
+def test_a_model_compared_with_itself_gets_no_verdict(run, folder):
+    copy = folder / "untrained"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "model")
+    shutil.copytree(folder / "tiny", copy / "model")
+    comparison = api.compare(copy)
+    assert {entry["difference"] for entry in comparison["tasks"]} == {0.0}
+    assert {entry["verdict"] for entry in comparison["tasks"]} == {"no difference shown"}
+
+
+def test_the_tuned_model_loads_in_plain_transformers(run):
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(run / "model")
+    assert model.config.use_cache
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(run / "model")
+    assert tokenizer.chat_template is not None
+
+
+def test_an_adapter_is_saved_in_the_format_of_peft_and_loads_there(folder, run):
+    import peft
+
+    made = api.train(Recipe.load(folder / "recipe.yaml", [f"output={folder / 'lora'}", "adapter.method=lora"]))
+    model = peft.AutoPeftModelForCausalLM.from_pretrained(made / "model")
+    assert any("lora" in name for name, _ in model.named_parameters())
+    compared = api.compare(made)
+    assert compared["tuned"]["method"] == "lora"
+
+
+def test_evaluate_prints_scores_of_any_model(run, folder, capsys, monkeypatch):
+    code, out, _ = command(capsys, monkeypatch, "evaluate", run, folder / "tiny", "--out", folder / "scores", "--json")
+    assert code == 0
+    scores = {(e["task"], e["metric"]): e["score"] for e in json.loads(out)["tasks"]}
+    for entry in read(run / "comparison.json")["tasks"]:
+        assert scores[entry["task"], entry["metric"]] == pytest.approx(entry["base"])
+
+
+def test_report_is_written_again_from_the_files(run, capsys, monkeypatch):
+    before = (run / "report.html").read_text()
+    (run / "report.html").unlink()
+    code, out, _ = command(capsys, monkeypatch, "report", run)
+    assert (code, out) == (0, f"{run / 'report.html'}\n")
+    assert (run / "report.html").read_text() == before
+
+
+def test_chat_answers_with_the_tuned_model_and_with_its_base_beside_it(run, folder):
+    talk = flantune("chat", run, "--base", "--max-new-tokens", "4", cache=folder / "cache", input="Hello\n/quit\n")
+    assert talk.returncode == 0, talk.stderr
+    assert [line.split(":")[0] for line in talk.stdout.splitlines() if ":" in line][:2] == ["tuned", "base"]
+
+
+# Mistakes: one line, exit code 2, nothing half-written. Those of task files and recipes are in test_bad_input.py.
+
+
+def test_an_output_folder_that_exists_is_refused_with_both_ways_on(run, folder, capsys, monkeypatch):
+    before = sorted(run.rglob("*"))
+    code, out, err = command(capsys, monkeypatch, "train", folder / "recipe.yaml")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: {run}: the output folder exists already; choose another with output=..., or go on with it: "
+        f"flantune train --resume {run}\n"
+    )
+    assert sorted(run.rglob("*")) == before
+
+
+def test_a_target_longer_than_the_row_is_named_with_its_remedy(folder, run, capsys, monkeypatch):
+    code, _, err = command(
+        capsys, monkeypatch, "train", folder / "recipe.yaml", "mixture.capacity=16", f"output={folder / 'short'}"
+    )
+    assert code == 2
+    assert err.splitlines()[-1] == (
+        "error: nothing is left to train on: 64 x prompt and target longer than a packed row; "
+        "raise mixture.capacity (now 16)"
+    )
+    assert not (folder / "short").exists()
+
+
+def test_a_target_that_fits_no_row_is_dropped_counted_and_warned_about(folder, run):
+    rows = (folder / "words-train.jsonl").read_text().splitlines()
+    long = json.dumps({"text": "amber", "answer": "birch " * 200})
+    (folder / "long-train.jsonl").write_text("\n".join([*rows[:9], long]) + "\n")
+    task = (folder / "words.yaml").read_text().replace("name: words", "name: long").replace("words-train", "long-train")
+    (folder / "long.yaml").write_text(task)
+    recipe = Recipe.load(folder / "recipe.yaml", ["tasks=[long.yaml]", f"output={folder / 'dropped'}"])
+    plan = api.prepare(recipe).plan
+    assert plan["tasks"][0]["dropped"] > 0
+    assert plan["draws"] == 64
+    assert plan["tasks"][0]["draws"] + plan["tasks"][0]["dropped"] == 64
+    assert any("too long for a packed row and dropped; raise mixture.capacity" in told for told in plan["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (
+            "smollm2-135m-instrct",
+            "cannot load model 'smollm2-135m-instrct': ",
+        ),
+        ("./nowhere", "./nowhere: no such model folder; give a folder, a hub name, or one of: smollm2-135m-instruct"),
+    ],
+)
+def test_an_unknown_model_is_one_line_that_names_what_there_is(folder, run, model, told):
+    made = flantune(
+        "train", folder / "recipe.yaml", f"model={model}", f"output={folder / 'nobody'}", cache=folder / "cache"
+    )
+    assert made.returncode == 2
+    assert len(made.stderr.splitlines()) == 1
+    assert made.stderr.startswith(f"error: {told}")
+    assert "smollm2-135m-instruct" in made.stderr
+    assert not (folder / "nobody").exists()
+
+
+def test_weights_that_are_not_safetensors_are_refused(folder, run, tmp_path):
+    shutil.copytree(folder / "tiny", tmp_path / "unsafe")
+    (tmp_path / "unsafe" / "model.safetensors").rename(tmp_path / "unsafe" / "pytorch_model.bin")
+    with pytest.raises(FlantuneError) as caught:
+        api.train(Recipe.load(folder / "recipe.yaml", [f"model={tmp_path / 'unsafe'}", f"output={tmp_path / 'out'}"]))
+    assert str(caught.value) == (
+        f"{tmp_path / 'unsafe'}: no .safetensors weights in this folder; convert the model to safetensors first"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_outside_the_models_folder_are_refused(folder, run, tmp_path):
+    save_tiny_model(tmp_path / "leading_out")
+    index = tmp_path / "leading_out" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}))
+    with pytest.raises(FlantuneError) as caught:
+        api.train(Recipe.load(folder / "recipe.yaml", [f"model={index.parent}", f"output={tmp_path / 'out'}"]))
+    assert str(caught.value) == f"{index}: weight_map names '../../etc/passwd', outside the model's folder; refused"
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_draws(folder, run, tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder / "tiny", tmp_path / "broken")
+    weights = load_file(tmp_path / "broken" / "model.safetensors")
+    weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], 3e38)
+    save_file(weights, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
+    recipe = Recipe.load(
+        folder / "recipe.yaml",
+        [f"model={tmp_path / 'broken'}", f"output={tmp_path / 'out'}", "training.precision=fp32"],
+    )
+    with pytest.raises(FlantuneError, match=r"^the loss is not finite at step 0 \(draws [\d, .]+\); lower training"):
+        api.train(recipe)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 200 kB, real."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root")
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", place], capture_output=True, check=False)
+    if made.returncode != 0:
+        pytest.skip("this machine mounts no file systems")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("checkpoint_every", [2, 0], ids=["in a checkpoint", "in the model"])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(folder, run, small_disk, checkpoint_every):
+    made = flantune(
+        "train",
+        folder / "recipe.yaml",
+        f"output={small_disk / 'run'}",
+        "training.precision=fp32",
+        f"training.checkpoint_every={checkpoint_every}",
+        cache=folder / "cache",
+    )
+    assert made.returncode == 2, made.stderr
+    told = [line for line in made.stderr.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert told[0].endswith(": no space left on the disk; free some, or choose another folder")
+    assert "Traceback" not in made.stderr
+    assert not (small_disk / "run" / "model").exists()
+    assert not list((small_disk / "run").rglob(".*"))
