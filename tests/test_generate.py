@@ -75,17 +75,17 @@ def _format_that_stops_at(loaded: LoadedModel, token: int) -> Any:
 def log_likelihood(plain: Any, prompt: list[int], answer: list[int]) -> float:
     with torch.no_grad():
         logits = plain(input_ids=torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
-    return sum(logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer)) / len(answer)
+    return sum(logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer))
 
 
-def test_choice_scores_are_mean_log_likelihoods_of_the_answers_tokens(loaded, plain):
+def test_choice_scores_are_log_likelihoods_of_whole_answers_with_their_end(loaded, plain):
     choices = ["5", "three", "not at all good", "no", "nothing"]
     prompts = [loaded.format.prompt_ids(text) for text in PROMPTS[:9]]
     given_choices = [choices[: 2 + i % 4] for i in range(9)]
     for batch_tokens in (1, 400, 100_000):
         scores = choose(loaded, prompts, given_choices, batch_tokens=batch_tokens)
         for prompt, texts, found in zip(prompts, given_choices, scores, strict=True):
-            expected = [log_likelihood(plain, prompt, loaded.format.answer_ids(text)) for text in texts]
+            expected = [log_likelihood(plain, prompt, loaded.format.target_ids(text)) for text in texts]
             assert found == pytest.approx(expected, abs=1e-4)
 
 

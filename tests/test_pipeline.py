@@ -22,20 +22,19 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("pipeline")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _cache(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLANTUNE_CACHE", str(folder / "cache"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(folder):
     """A run that was trained and compared through the Python interface."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLANTUNE_CACHE", str(folder / "cache"))
-        recipe = Recipe.load(write_recipe(folder))
-        run = api.train(recipe)
-        api.compare(run)
+    run = api.train(Recipe.load(write_recipe(folder)))
+    api.compare(run)
     return run
-
-
-@pytest.fixture(autouse=True)
-def _cache(folder, monkeypatch):
-    monkeypatch.setenv("FLANTUNE_CACHE", str(folder / "cache"))
 
 
 def command(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
@@ -164,13 +163,17 @@ def test_the_tuned_model_loads_in_plain_transformers(run):
     assert tokenizer.chat_template is not None
 
 
-def test_an_adapter_is_saved_in_the_format_of_peft_and_loads_there(folder, run):
+@pytest.fixture(scope="module")
+def lora(folder, run):
+    return api.train(Recipe.load(folder / "recipe.yaml", [f"output={folder / 'lora'}", "adapter.method=lora"]))
+
+
+def test_an_adapter_is_saved_in_the_format_of_peft_and_loads_there(lora):
     import peft
 
-    made = api.train(Recipe.load(folder / "recipe.yaml", [f"output={folder / 'lora'}", "adapter.method=lora"]))
-    model = peft.AutoPeftModelForCausalLM.from_pretrained(made / "model")
+    model = peft.AutoPeftModelForCausalLM.from_pretrained(lora / "model")
     assert any("lora" in name for name, _ in model.named_parameters())
-    compared = api.compare(made)
+    compared = api.compare(lora)
     assert compared["tuned"]["method"] == "lora"
 
 
@@ -295,12 +298,12 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_draws(folder, run, tm
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 200 kB, real."""
+    """A file system of 100 kB, real."""
     place = tmp_path / "disk"
     place.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("mounting a small file system needs root")
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", place], capture_output=True, check=False)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", place], capture_output=True, check=False)
     if made.returncode != 0:
         pytest.skip("this machine mounts no file systems")
     yield place
@@ -324,3 +327,91 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(folder, run, sm
     assert "Traceback" not in made.stderr
     assert not (small_disk / "run" / "model").exists()
     assert not list((small_disk / "run").rglob(".*"))
+
+
+def refused(recipe: Recipe) -> str:
+    with pytest.raises(FlantuneError) as caught:
+        api.train(recipe)
+    return str(caught.value)
+
+
+def test_a_model_that_lacks_weights_is_refused_rather_than_filled_at_random(folder, run, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder / "tiny", tmp_path / "partial")
+    weights = load_file(tmp_path / "partial" / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "partial" / "model.safetensors", metadata={"format": "pt"})
+    told = refused(Recipe.load(folder / "recipe.yaml", [f"model={tmp_path / 'partial'}", f"output={tmp_path / 'out'}"]))
+    assert told == (
+        f"{tmp_path / 'partial'}: the model's files lack the weights model.layers.1.mlp.up_proj.weight; fetch it again"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_weight_file_is_one_line(folder, run, tmp_path):
+    shutil.copytree(folder / "tiny", tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    told = refused(Recipe.load(folder / "recipe.yaml", [f"model={tmp_path / 'cut'}", f"output={tmp_path / 'out'}"]))
+    assert told.startswith(f"cannot load model '{tmp_path / 'cut'}': ")
+
+
+def test_code_in_a_models_folder_is_never_run(folder, run, tmp_path):
+    shutil.copytree(folder / "tiny", tmp_path / "stranger")
+    for name in ("config.json", "tokenizer_config.json"):
+        settings = read(tmp_path / "stranger" / name)
+        settings["model_type"] = "unheard_of"
+        settings["tokenizer_class"] = "Evil"
+        settings["auto_map"] = {"AutoConfig": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+        (tmp_path / "stranger" / name).write_text(json.dumps(settings))
+    (tmp_path / "stranger" / "evil.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\nclass Evil: pass\n")
+    made = flantune(
+        "plan", folder / "recipe.yaml", f"model={tmp_path / 'stranger'}", cache=folder / "cache", input="y\ny\n"
+    )
+    assert made.returncode in (0, 2), made.stderr
+    assert not (tmp_path / "was run").exists()
+
+
+def test_a_run_on_top_of_an_adapter_is_refused_before_any_work(folder, lora, tmp_path):
+    adapter = lora / "model"
+    told = refused(Recipe.load(folder / "recipe.yaml", [f"model={adapter}", f"output={tmp_path / 'out'}"]))
+    assert told == f"{adapter}: is an adapter; train from a whole model (merge the adapter first)"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_capacity_beyond_the_models_positions_is_refused(folder, run):
+    told = refused(Recipe.load(folder / "recipe.yaml", ["mixture.capacity=4096", f"output={folder / 'wide'}"]))
+    assert told == (f"mixture.capacity is 4096, but {folder / 'tiny'} has positions for 2048 tokens; lower it")
+
+
+def test_a_split_that_no_task_has_is_refused_with_the_nearest(folder, run):
+    told = refused(Recipe.load(folder / "recipe.yaml", ["evaluation.split=tset", f"output={folder / 'nothing'}"]))
+    assert told == 'evaluation.split: no task has a split "tset"; did you mean "test"? (test, train)'
+
+
+def test_a_metric_that_cannot_score_the_tasks_own_answers_is_told_before_training(folder, run):
+    task = (folder / "words.yaml").read_text().replace("name: words", "name: stars")
+    (folder / "stars.yaml").write_text(task.replace("[rouge1, exact_match]", "[mean_absolute_error]"))
+    told = refused(Recipe.load(folder / "recipe.yaml", ["tasks=[stars.yaml]", f"output={folder / 'nothing'}"]))
+    assert told.startswith(f"{folder / 'stars.yaml'}:10: metrics: ")
+    assert told.endswith(" holds no number")
+
+
+def test_a_resolved_recipe_means_the_same_from_any_folder(run, folder, tmp_path, monkeypatch):
+    from flantune.run_folder import read_recipe
+
+    before = read_recipe(run)
+    (tmp_path / "small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe(run) == before
+
+
+def test_rows_of_one_id_are_resampled_together(folder, run, monkeypatch):
+    rows = [json.loads(line) for line in (folder / "words-test.jsonl").read_text().splitlines()]
+    same = [{**row, "id": f"text-{i // 6}"} for i, row in enumerate(rows)]
+    (folder / "grouped-test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in same))
+    task = (folder / "words.yaml").read_text().replace("name: words", "name: grouped")
+    (folder / "grouped.yaml").write_text(task.replace("words-test.jsonl", "grouped-test.jsonl"))
+    made = api.train(Recipe.load(folder / "recipe.yaml", ["tasks=[grouped.yaml]", f"output={folder / 'grouped'}"]))
+    assert {entry["n"] for entry in api.compare(made)["tasks"] if entry["task"] == "grouped"} == {2}

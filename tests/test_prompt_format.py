@@ -98,3 +98,9 @@ def test_the_format_of_a_plan_is_the_format_of_the_loaded_model(tmp_path):
     for chat in (True, False):
         folder = str(save_tiny_model(tmp_path / str(chat), chat=chat))
         assert load_format(folder).fingerprint() == load_model(folder).format.fingerprint()
+
+
+def test_a_chat_template_that_asks_for_the_date_gives_the_same_prompt_every_day():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    assert tokenizer.decode(PromptFormat(tokenizer, "", (1,)).prompt_ids("hi")) == "26 Jul 2024[][hi]"

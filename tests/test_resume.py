@@ -69,8 +69,8 @@ def losses(run: Path) -> list[tuple[int, float]]:
     "overrides",
     [
         [],
-        ["training.precision=fp32"],
-        ["adapter.method=lora", "adapter.rank=4", "adapter.dropout=0.1"],
+        pytest.param(["training.precision=fp32"], marks=pytest.mark.slow),
+        pytest.param(["adapter.method=lora", "adapter.rank=4", "adapter.dropout=0.1"], marks=pytest.mark.slow),
         pytest.param(["training.compile=true"], marks=pytest.mark.slow),
     ],
     ids=["bf16", "fp32", "lora with dropout", "compiled"],
@@ -99,7 +99,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again_when_resumed(tmp_
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("by", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("by", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_a_run_that_is_asked_to_stop_saves_a_checkpoint_and_says_how_to_go_on(tmp_path, by):
     recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
     trained(recipe, cache, f"output={tmp_path / 'whole'}")

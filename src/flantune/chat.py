@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flantune.errors import FlantuneError
 from flantune.evaluation.generate import generate
 from flantune.models.load import LoadedModel, load_model
 from flantune.run_folder import read_recipe
@@ -34,7 +35,11 @@ class Chat:
         models = {}
         if (folder / "recipe.yaml").exists():
             recipe = read_recipe(folder)
-            models["tuned"] = load_model(str(folder / "model"), system=recipe.model.system, answering=True)
+            if not (folder / "model").is_dir():
+                raise FlantuneError(f"not trained to its end; go on with: flantune train --resume {folder}", folder)
+            models["tuned"] = load_model(
+                str(folder / "model"), revision=recipe.model.revision, system=recipe.model.system, answering=True
+            )
             if with_base:
                 models["base"] = load_model(
                     recipe.model.name, revision=recipe.model.revision, system=recipe.model.system, answering=True

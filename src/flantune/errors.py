@@ -42,6 +42,8 @@ def nearest(name: str, known: Iterable[str], *, show: int = 12) -> str:
     'did you mean "accuracy"? (accuracy, bleu)'
     """
     names = sorted(known)
+    if not names:
+        return "there are none"
     listed = ", ".join(names[:show]) + (", ..." if len(names) > show else "")
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return (f'did you mean "{close[0]}"? ' if close else "known: ") + (f"({listed})" if close else listed)

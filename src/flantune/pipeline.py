@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
     if resume is None:
         claim(run)
     elif (run / "model").exists():
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)  # killed after the model was saved
         listener.say(f"{run} is trained already")
         return run
     choice, training, lora = recipe.model, recipe.training, recipe.adapter
@@ -73,12 +75,9 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
     loaded = load_model(
         choice.name, precision=training.precision, revision=choice.revision, system=choice.system, report=listener.say
     )
+    if hasattr(loaded.model, "peft_config"):
+        raise FlantuneError("is an adapter; train from a whole model (merge the adapter first)", choice.name)
     check_isolation(loaded.model, choice.name)
-    with disk_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "environment.json", environment())
-    write_json(run / "plan.json", prepared.plan)
-    write_recipe(run, recipe)  # last: a folder with a recipe can be resumed
     model = loaded.model if lora.method == "none" else add_lora(loaded.model, lora, base_name=choice.name)
     optimizer = MasterOptimizer(
         model,
@@ -95,11 +94,16 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
         listener.say("compiling the model, once: up to a minute on two cores")
         summed_loss = compile_step(model, prepared.rule.capacity, listener.say)
     start = checkpoints.restore(optimizer) if resume is not None else 0
+    with disk_errors(run):
+        run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "environment.json", environment())
+    write_json(run / "plan.json", prepared.plan)
+    write_recipe(run, recipe)  # last: a folder with a recipe can be resumed
 
     names = [member.task.name for member in prepared.members]
     log_before(run / "metrics.jsonl", start)
     listener.phase("training", total, start)
-    with stop_signals() as stopped, (run / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+    with stop_signals() as stopped, disk_errors(run), (run / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         for result in training_steps(
             model,
             order,
@@ -117,9 +121,8 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
                 "tokens_per_second": speed,
                 "memory_gb": peak_memory_gb(),
             }
-            with disk_errors(run):
-                metrics.write(json.dumps(line) + "\n")
-                metrics.flush()
+            metrics.write(json.dumps(line) + "\n")
+            metrics.flush()
             listener.advance(1, f"loss {result.loss:.3f}, {speed:.0f} tokens/s")
             done = result.step + 1
             due = training.checkpoint_every and done % training.checkpoint_every == 0
@@ -127,8 +130,8 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
                 checkpoints.save(done, optimizer)
             if done < total and stopped:
                 raise Interrupted(run, stopped[0])
-    save_model(model, loaded, run)
     write_json(run / "mixture.json", receipt(prepared.members, prepared.rule, order, len(order)))
+    save_model(model, loaded, run)  # last: a run with a model is done
     checkpoints.clear()
     return run
 
@@ -163,15 +166,16 @@ def evaluate(
         if only(questions.task)
     ]
     choice = recipe.model
+    revision = choice.revision if model == choice.name or Path(model).is_dir() else None
     loaded = load_model(
         model,
         precision=recipe.training.precision,
-        revision=choice.revision,
+        revision=revision,
         system=choice.system,
         answering=True,
         report=listener.say,
     )
-    identity = model_digest(model if Path(model).is_dir() else loaded.source, choice.revision)
+    identity = model_digest(loaded, revision)
     listener.phase(f"evaluating {Path(model).name if Path(model).is_dir() else model}", sum(len(s.items) for s in sets))
     result = {}
     for questions in sets:

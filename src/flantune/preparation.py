@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flantune.errors import FlantuneError
+from flantune.errors import FlantuneError, nearest
 from flantune.mixture.ledger import check_origins, leaks, repeated_names
 from flantune.mixture.order import Member, MixtureRule, Order, build_order
 from flantune.mixture.permutation import key_of, permuted
@@ -60,7 +60,6 @@ def prepare(recipe: Recipe, *, encoder: PromptFormat | None = None, listener: Li
         choice = recipe.model
         encoder = load_format(choice.name, revision=choice.revision, system=choice.system, report=listener.say)
     trained, unseen = tasks_of(recipe.tasks, recipe), tasks_of(recipe.unseen, recipe)
-    repeated_names([*trained, *unseen])
     check_origins(trained, unseen)
     members = tuple(
         Member(
@@ -73,6 +72,13 @@ def prepare(recipe: Recipe, *, encoder: PromptFormat | None = None, listener: Li
         for task, choice in zip(trained, recipe.tasks, strict=True)
     )
     mixture, training = recipe.mixture, recipe.training
+    if encoder.positions is not None and mixture.capacity > encoder.positions:
+        raise FlantuneError(
+            f"mixture.capacity is {mixture.capacity}, but {recipe.model.name} has positions for {encoder.positions} "
+            "tokens; lower it"
+        )
+    questions = evaluation_sets(recipe, trained, unseen)
+    check_questions(questions, encoder)
     rule = MixtureRule(
         mixture.rates,
         mixture.cap,
@@ -89,7 +95,12 @@ def prepare(recipe: Recipe, *, encoder: PromptFormat | None = None, listener: Li
     )
     steps = -(-len(order) // training.rows_per_step)
     planned = make_plan(members, rule, order, draws=draws, steps=steps)
-    questions = evaluation_sets(recipe, trained, unseen)
+    asked = {each.task.name for each in questions}
+    planned["warnings"] += [
+        f'{task.name} has no split "{recipe.evaluation.split}", so it is not evaluated'
+        for task in (*trained, *unseen)
+        if task.name not in asked
+    ]
     planned["warnings"] += leaks(members, [(q.task, [dict(i.values) for i in q.items]) for q in questions])
     planned = {"model": recipe.model.name, **planned}
     planned["evaluation"] = [{"task": q.task.name, "rows": len(q.items)} for q in questions]
@@ -130,13 +141,52 @@ def _training_rows(task: Task, choice: TaskChoice, seed: int) -> Rows:
 
 
 def evaluation_sets(recipe: Recipe, trained: Sequence[Task], unseen: Sequence[Task]) -> list[EvaluationSet]:
-    """The questions of all tasks that have the evaluation split, fixed by recipe and seed."""
+    """The questions of all tasks that have the evaluation split, fixed by recipe and seed.
+
+    Raises:
+        FlantuneError: No task has the split, or two tasks have one name.
+    """
     from flantune.evaluation.prompts import evaluation_set
     from flantune.tasks.source import split_names
 
     chosen = recipe.evaluation
+    repeated_names([*trained, *unseen])
+    names = [name for task in (*trained, *unseen) for name in split_names(task.spec.source)]
+    if chosen.split not in names:
+        raise FlantuneError(
+            f'evaluation.split: no task has a split "{chosen.split}"; {nearest(chosen.split, set(names))}'
+        )
     return [
         evaluation_set(task, split=chosen.split, rows=chosen.rows, templates=chosen.templates, seed=recipe.seed)
         for task in (*trained, *unseen)
         if chosen.split in split_names(task.spec.source)
     ]
+
+
+def check_questions(questions: Sequence[EvaluationSet], encoder: PromptFormat) -> None:
+    """Scores the right answers and measures the prompts, so that what cannot be evaluated is told before training.
+
+    Raises:
+        FlantuneError: A metric that cannot score the task's own references, or a prompt that is too long for the model.
+    """
+    from flantune.evaluation.metrics import metric
+    from flantune.evaluation.predict import row_statistics
+
+    for asked in questions:
+        task = asked.task
+        for number, name in enumerate(task.spec.metrics):
+            try:
+                row_statistics(metric(name), asked, [item.references[0] for item in asked.items])
+            except FlantuneError as error:
+                line = task.file.line(["metrics", number])
+                raise FlantuneError(error.message, f"{task.file.path}:{line}: metrics") from None
+        if encoder.positions is None:
+            continue
+        for item in asked.items:
+            tokens = len(encoder.prompt_ids(item.prompt)) + task.spec.max_new_tokens
+            if tokens > encoder.positions:
+                raise FlantuneError(
+                    f"row {item.row} of task {task.name} needs {tokens} tokens with its answer, but the model has "
+                    f"positions for {encoder.positions}; leave such rows out with `where`",
+                    task.place("source"),
+                )

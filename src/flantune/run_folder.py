@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flantune.errors import FlantuneError
-from flantune.files import read_json_lines, whole_folder, write_json_lines, write_text
-from flantune.recipe import Recipe, recipe_from
+from flantune.files import whole_folder, write_text
+from flantune.recipe import Recipe
 
 if TYPE_CHECKING:
     from flantune.models.load import LoadedModel
@@ -25,7 +25,7 @@ PACKAGES = ("flantune", "torch", "transformers", "peft", "tokenizers", "numpy", 
 
 def output_folder(recipe: Recipe) -> Path:
     """Where the run is written."""
-    return Path(recipe.output) if recipe.output is not None else Path("runs") / recipe.name
+    return Path(recipe.output).expanduser() if recipe.output is not None else Path("runs") / recipe.name
 
 
 def claim(run: Path) -> None:
@@ -34,8 +34,9 @@ def claim(run: Path) -> None:
     Raises:
         FlantuneError: The folder is there and not empty, or is a file.
     """
-    if run.is_file():
-        raise FlantuneError("is a file; choose another output folder with output=...", run)
+    for above in (run, *run.parents):
+        if above.is_file():
+            raise FlantuneError("is a file; choose another output folder with output=...", above)
     if run.exists() and any(run.iterdir()):
         remedy = f", or go on with it: flantune train --resume {run}" if (run / "recipe.yaml").exists() else ""
         raise FlantuneError(f"the output folder exists already; choose another with output=...{remedy}", run)
@@ -58,11 +59,12 @@ def read_recipe(run: Path) -> Recipe:
     Raises:
         FlantuneError: Not a run's folder.
     """
-    from flantune.recipe.yaml_file import read_yaml
+    from flantune.recipe.yaml_file import read_yaml, validated
 
     if not (run / "recipe.yaml").exists():
         raise FlantuneError("not a run: recipe.yaml is missing; give a folder that flantune train made", run)
-    return recipe_from(read_yaml(run / "recipe.yaml").data)
+    file = read_yaml(run / "recipe.yaml")
+    return validated(Recipe, file.data, file)
 
 
 def read_json(path: Path) -> Any:
@@ -71,9 +73,9 @@ def read_json(path: Path) -> Any:
 
 
 def log_before(path: Path, step: int) -> None:
-    """Cuts a log of steps to those before `step`: a resumed run writes the rest again."""
-    lines = [line for line in read_json_lines(path) if line["step"] < step] if step and path.exists() else []
-    write_json_lines(path, lines)
+    """Cuts a log of steps to those before `step`: a resumed run writes the rest again, a torn last line too."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if step and path.exists() else []
+    write_text(path, "".join(f"{line}\n" for line in lines[:step]))
 
 
 def save_model(model: Any, loaded: LoadedModel, run: Path) -> None:

@@ -61,7 +61,9 @@ def main() -> None:
     try:
         app()
     except FlantuneError as error:
-        print(f"error: {error}", file=sys.stderr)
+        from flantune.reporting import safe  # a message may quote what stands in somebody's file
+
+        print(f"error: {safe(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -12,7 +12,7 @@ import typer
 def chat(
     run_or_model: Annotated[str, typer.Argument(help="A run's folder, a model folder, or an embedded or hub name.")],
     base: Annotated[bool, typer.Option("--base", help="Show the base model's answer beside it.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 200,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.", min=1)] = 200,
 ) -> None:
     """Talk to a tuned model. /clear forgets the conversation, /quit or Ctrl-D ends it.
 

@@ -26,8 +26,10 @@ def quickstart(
     from flantune.quickstart import quickstart_recipe
     from flantune.run_folder import output_folder, peak_memory_gb
 
-    recipe = quickstart_recipe([*(overrides or []), *([f"output={out}"] if out is not None else [])])
-    if out is None and recipe.output is None:
+    recipe = quickstart_recipe(overrides or [])
+    if out is not None:
+        recipe = recipe.model_copy(update={"output": str(out)})
+    elif recipe.output is None:
         recipe = recipe.model_copy(update={"output": str(_unused(output_folder(recipe)))})
     with console() as listener:
         listener.say(

@@ -59,7 +59,7 @@ def compare(
         base: What to say of the base model (`model`: its name).
         tuned: The same of the tuned one.
         resamples: Bootstrap resamples and random flips.
-        margin: Differences inside +-margin may be called equivalent.
+        margin: Differences of 0-100 scores inside +-margin may be called equivalent.
         seed: Of the resampling.
     Returns:
         `base`, `tuned`, `verdict` (sentences), `tasks` (one entry a task and metric, the task's main metric first),
@@ -78,7 +78,10 @@ def compare(
         for i, p in zip(chosen, adjusted, strict=True):
             entries[i]["p_adjusted"] = p
             entries[i]["verdict"] = verdict(
-                differences[i], higher_is_better=entries[i]["higher_is_better"], adjusted_p=p, margin=margin
+                differences[i],
+                higher_is_better=entries[i]["higher_is_better"],
+                adjusted_p=p,
+                margin=margin if entries[i]["unit"] == "0-100" else None,
             )
     return {
         "base": dict(base),
@@ -96,7 +99,11 @@ def _entry(task: Answered, by: Metric, main: bool, *, resamples: int, seed: int)
     questions, name = task.questions, task.questions.task.name
     base = row_statistics(by, questions, [p["prediction"] for p in task.base])
     tuned = row_statistics(by, questions, [p["prediction"] for p in task.tuned])
-    drawn = {"resamples": resamples, "seed": key_of(seed, "bootstrap", name, by.name)}
+    drawn: dict[str, Any] = {
+        "resamples": resamples,
+        "seed": key_of(seed, "bootstrap", name, by.name),
+        "groups": [item.row for item in questions.items],  # rows of one id (questions about one text) go together
+    }
     difference = paired_difference(base, tuned, by.score, **drawn)
     kinds = np.array([item.template_kind for item in questions.items])
     entry = {

@@ -137,7 +137,7 @@ def choose(
     batch_tokens: int = 8192,
     progress: Progress = lambda count: None,
 ) -> list[list[float]]:
-    """Mean log-likelihood of a token of each choice after its prompt, in nats; the highest is the answer.
+    """Log-likelihood of each choice as the whole answer, its end token included, in nats; the highest is the answer.
 
     Args:
         loaded: The model.
@@ -146,11 +146,11 @@ def choose(
         batch_tokens: Prompt tokens computed at once, each choice's copy of its prompt counted.
         progress: Called with the number of prompts just scored.
 
-    The mean over tokens keeps long choices from losing by their length alone (as `acc_norm` does in the
-    lm-evaluation-harness, there by bytes).
+    The sum, not a mean per token: it is the probability that the model answers so, which is what training raises.
+    The end token tells "1" from the beginning of "10".
     """
     scores: list[list[float]] = [[] for _ in prompts]
-    encoded = [[loaded.format.answer_ids(choice) for choice in given] for given in choices]
+    encoded = [[loaded.format.target_ids(choice) for choice in given] for given in choices]
     copies = [len(given) if any(len(ids) > 1 for ids in given) else 1 for given in encoded]
     sizes = [len(prompt) * count for prompt, count in zip(prompts, copies, strict=True)]
     for batch in batches_by_length(sizes, batch_tokens):
@@ -173,8 +173,8 @@ def choose(
             likely = after.float().log_softmax(-1).cpu()
             for k, n in enumerate(going):
                 sums[n] += likely[k, pairs[n][1][depth]]
-        means = [float(total) / len(ids) for total, (_, ids) in zip(sums, pairs, strict=True)]
+        totals = sums.tolist()
         for i in batch:
-            scores[i], means = means[: len(encoded[i])], means[len(encoded[i]) :]
+            scores[i], totals = totals[: len(encoded[i])], totals[len(encoded[i]) :]
         progress(len(batch))
     return scores

@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 from flantune.errors import FlantuneError, nearest
 
 FloatArray = NDArray[np.float64]
+SECONDS_PER_PATTERN = 2.0
 RowStatistics = Callable[[str, Sequence[str], Mapping[str, Any] | None, Sequence[str] | None], FloatArray]
 
 
@@ -499,8 +501,11 @@ def _ends_with(rule: Rule, text: str) -> bool:
 
 def _matches(rule: Rule, text: str) -> bool:
     try:
-        return re.search(str(rule["pattern"]), text, re.IGNORECASE | re.DOTALL) is not None
-    except re.error as error:
+        found = regex.search(str(rule["pattern"]), text, regex.IGNORECASE | regex.DOTALL, timeout=SECONDS_PER_PATTERN)
+        return found is not None
+    except TimeoutError:
+        return False  # a pattern that backtracks for ever stops no evaluation
+    except regex.error as error:
         message = f'rule "matches": the pattern "{rule["pattern"]}" is no regular expression: {error}'
         raise FlantuneError(message) from error
 

@@ -20,8 +20,11 @@ def add_lora(model: Any, choice: Adapter, *, base_name: str) -> Any:
     """
     import peft
     import torch
+    from transformers.pytorch_utils import Conv1D
 
-    linear = {name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+    linear = {
+        name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear | Conv1D)
+    }
     if choice.target_modules != "all-linear":
         for name in choice.target_modules:
             if name not in linear:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,45 +61,61 @@ def load_model(
     """
     import transformers
 
-    source = str(embedded_model(name, report=report)) if name in EMBEDDED else name
-    folder = Path(source)
-    adapter = None
-    if folder.is_dir():
-        check_folder(folder)
-        if (folder / "adapter_config.json").exists():
-            adapter = folder
-            source = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
-            source = str(embedded_model(source, report=report)) if source in EMBEDDED else source
-    elif folder.suffix or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise FlantuneError(f"no such model folder; give a folder, a hub name, or one of: {', '.join(EMBEDDED)}", name)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with quiet_transformers():
-        try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                source,
-                revision=revision,
-                dtype=DTYPES[precision],
-                attn_implementation=packed_attention.register(),
-                trust_remote_code=False,
-                use_safetensors=True,
+    source, adapter = _source(name, report)
+    with quiet_transformers(), _loading(name):
+        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=revision,
+            dtype=DTYPES[precision],
+            attn_implementation=packed_attention.register(),
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        if found["missing_keys"]:
+            raise FlantuneError(
+                f"the model's files lack the weights {min(found['missing_keys'])}; fetch it again", name
             )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                str(adapter) if adapter and (adapter / "tokenizer_config.json").exists() else source, revision=revision
-            )
-        except FlantuneError:
-            raise
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise FlantuneError(_cannot_load(name, error)) from None
         if adapter is not None:
             import peft
 
             model = peft.PeftModel.from_pretrained(model, str(adapter))
     model.config.use_cache = False
-    model = model.to(device).eval()
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     if answering:
         exact_head(model)
-    stop_ids = _stop_ids(model, tokenizer)
-    return LoadedModel(model, PromptFormat(tokenizer, system, stop_ids), name, source)
+    return LoadedModel(model, load_format(name, revision=revision, system=system, report=report), name, source)
+
+
+def _source(name: str, report: Any) -> tuple[str, Path | None]:
+    """What transformers loads a model from, and the adapter that goes on top of it."""
+    if name in EMBEDDED:
+        return str(embedded_model(name, report=report)), None
+    folder = Path(name)
+    if folder.is_dir():
+        check_folder(folder)
+        if not (folder / "adapter_config.json").exists():
+            return name, None
+        base = _read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+        if not isinstance(base, str) or (Path(base) / "adapter_config.json").exists():
+            raise FlantuneError("the adapter names no model that it belongs to (base_model_name_or_path)", folder)
+        return _source(base, report)[0], folder
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FlantuneError(f"no such model folder; give a folder, a hub name, or one of: {', '.join(EMBEDDED)}", name)
+    return name, None
+
+
+@contextlib.contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """What the libraries raise about a model that is missing, damaged or of another kind, as one line."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except FlantuneError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise FlantuneError(_cannot_load(name, error)) from error
 
 
 def exact_head(model: Any) -> None:
@@ -107,47 +125,55 @@ def exact_head(model: Any) -> None:
     tie decided by token number. The head runs at few places, and its float32 copy costs little beside the layers.
     """
     head = model.get_output_embeddings()
-    if head.weight.dtype == torch.float32:
-        return
+    if type(head) is not torch.nn.Linear or head.weight.dtype == torch.float32:
+        return  # an adapter on the head has more in it than a matrix
     weight = head.weight.detach().float()
     bias = head.bias.detach().float() if getattr(head, "bias", None) is not None else None
-    head.forward = lambda hidden: torch.nn.functional.linear(hidden.float(), weight, bias)
+
+    def exact(input: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(input.float(), weight, bias)
+
+    head.forward = exact
 
 
 def load_format(
     name: str, *, revision: str | None = None, system: str = "", report: Any = lambda line: None
 ) -> PromptFormat:
-    """The prompt format alone, for a plan: no weights are read."""
+    """The prompt format alone, for a plan: no weights are read.
+
+    Raises:
+        FlantuneError: Unknown or damaged model, or a tokenizer without an end token.
+    """
     import transformers
 
-    source = str(embedded_model(name, report=report)) if name in EMBEDDED else name
+    source, adapter = _source(name, report)
+    own = adapter is not None and (adapter / "tokenizer_config.json").exists()
     at: dict[str, Any] = {"revision": revision} if revision is not None else {}
-    with quiet_transformers():
+    with quiet_transformers(), _loading(name):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(adapter) if own else source, trust_remote_code=False, **at
+        )
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **at)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise FlantuneError(_cannot_load(name, error)) from None
-        try:
-            generation = transformers.GenerationConfig.from_pretrained(source, **at)
-        except OSError:  # a model without generation settings ends where its tokenizer ends
-            generation = None
-    return PromptFormat(tokenizer, system, _ends(generation, tokenizer))
+            generation: Any = transformers.GenerationConfig.from_pretrained(source, **at)
+        except OSError:  # a model without generation settings ends where its tokenizer or its configuration says
+            generation = config
+    positions = getattr(config, "max_position_embeddings", None)
+    return PromptFormat(tokenizer, system, _ends(generation, tokenizer), positions)
 
 
 def _cannot_load(name: str, error: Exception) -> str:
     first = next((line for line in str(error).strip().splitlines() if line.strip()), type(error).__name__)
+    if packed_attention.NAME in first:
+        return f"model {name!r} does not take another attention, so it cannot be trained packed; choose another model"
     close = nearest(name, EMBEDDED)
     hint = close if close.startswith("did") else f"embedded: {', '.join(EMBEDDED)}"
     return f"cannot load model {name!r}: {first[:200]}; give a local folder or a hub name that can be reached ({hint})"
 
 
-def _stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    return _ends(getattr(model, "generation_config", None), tokenizer)
-
-
 def _ends(generation: Any, tokenizer: Any) -> tuple[int, ...]:
     """End tokens: what the tokenizer calls its end, then what the generation settings add. Never the padding alone."""
-    given = generation.eos_token_id if generation is not None else None
+    given = getattr(generation, "eos_token_id", None)
     configured = [given] if isinstance(given, int) else list(given or [])
     ends = [tokenizer.eos_token_id, *configured] if tokenizer.eos_token_id is not None else configured
     if not ends:
@@ -166,24 +192,34 @@ def check_folder(folder: Path) -> None:
     if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
         raise FlantuneError("no model in this folder: config.json is missing", folder)
     for index in folder.glob("*.index.json"):
-        entries = json.loads(index.read_text()).get("weight_map", {}).values()
-        for entry in entries:
-            inside = (folder / entry).resolve().parent == folder.resolve()
-            if not inside:
+        for entry in _read_json(index).get("weight_map", {}).values():
+            if Path(str(entry)).name != entry:
                 raise FlantuneError(f"weight_map names {entry!r}, outside the model's folder; refused", index)
     if not list(folder.glob("*.safetensors")):
         raise FlantuneError("no .safetensors weights in this folder; convert the model to safetensors first", folder)
 
 
-def model_digest(source: str, revision: str | None) -> str:
-    """Identity of a model's weights, for the prediction cache: content for a folder, name for the hub."""
-    folder = Path(source)
-    if not folder.is_dir():
-        return digest("hub", source, revision)
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FlantuneError(f"not valid JSON ({error}); fetch the model again", path) from None
+    if not isinstance(found, dict):
+        raise FlantuneError("not a JSON object; fetch the model again", path)
+    return found
+
+
+def model_digest(loaded: LoadedModel, revision: str | None) -> str:
+    """Identity of a model's weights, for the prediction cache: of its files, its base's, or its commit on the hub."""
+    parts = [loaded.source] if loaded.name in EMBEDDED else [loaded.name, loaded.source]
+    commit = getattr(loaded.model.config, "_commit_hash", None)
+    return digest([_files(Path(part)) if Path(part).is_dir() else (part, commit or revision) for part in parts])
+
+
+def _files(folder: Path) -> list[Any]:
     described = []
-    for path in files:
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json")):
         stat = path.stat()
-        # Half a gigabyte of weights is not hashed each time: its size and time stand for it once it was hashed.
+        # Half a gigabyte of weights is not hashed each time: its size and time stand for it.
         described.append((path.name, file_digest(path) if path.suffix == ".json" else (stat.st_size, stat.st_mtime_ns)))
-    return digest(described)
+    return described

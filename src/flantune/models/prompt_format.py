@@ -11,6 +11,8 @@ from typing import Any
 from flantune.errors import FlantuneError
 from flantune.files import digest
 
+# Some chat templates put today's date in: a run that is gone on with tomorrow would have other prompts.
+FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 MARK = "\ue000content\ue001"  # private-use characters: stands in for the user's text while the chat template renders
 
 
@@ -21,10 +23,11 @@ class PromptFormat:
         tokenizer: A Hugging Face tokenizer.
         system: System text, put where the chat template has a place for it.
         stop_ids: Tokens that end an answer, the one to train on first.
+        positions: Tokens that the model has positions for; None where it does not say.
     """
 
-    def __init__(self, tokenizer: Any, system: str, stop_ids: tuple[int, ...]) -> None:
-        self.tokenizer, self.system, self.stop_ids = tokenizer, system, stop_ids
+    def __init__(self, tokenizer: Any, system: str, stop_ids: tuple[int, ...], positions: int | None = None) -> None:
+        self.tokenizer, self.system, self.stop_ids, self.positions = tokenizer, system, stop_ids, positions
         self._head, self._tail = self._around()
 
     def _around(self) -> tuple[list[int], list[int]]:
@@ -36,17 +39,27 @@ class PromptFormat:
             return head, self._control("\n\n")
         messages = [{"role": "system", "content": self.system}, {"role": "user", "content": MARK}]
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = self._rendered(messages)
         except Exception:  # templates without a system role raise errors of their own making
             if self.system:
                 raise FlantuneError(
                     "the model's chat template has no place for a system text; leave model.system empty"
                 ) from None
-            text = self.tokenizer.apply_chat_template(messages[1:], tokenize=False, add_generation_prompt=True)
+            text = self._rendered(messages[1:])
         head, mark, tail = text.partition(MARK)
         if not mark:
             raise FlantuneError("the model's chat template changes the user's text, so prompts cannot be built from it")
         return self._control(head), self._control(tail)
+
+    def _rendered(self, messages: list[dict[str, str]]) -> str:
+        template = self.tokenizer.chat_template
+        if isinstance(template, dict):
+            template = template["default"]
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages, chat_template=FIXED_DATE + template, tokenize=False, add_generation_prompt=True
+            )
+        )
 
     def _control(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
@@ -61,10 +74,6 @@ class PromptFormat:
     def target_ids(self, text: str) -> list[int]:
         """Ids of the answer and its end token."""
         return [*self._plain(text), self.stop_ids[0]]
-
-    def answer_ids(self, text: str) -> list[int]:
-        """Ids of an answer without the end token, for scoring choices."""
-        return self._plain(text)
 
     def conversation_ids(self, turns: list[tuple[str, str]], text: str) -> list[int]:
         """Ids of a conversation so far (prompt, answer) and the next prompt."""

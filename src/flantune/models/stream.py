@@ -105,8 +105,10 @@ def check_isolation(model: Any, name: str) -> None:
     together, alone, poisoned = logits(first, second)[8:], logits(second), logits(other, second)[8:]
     model.train(training)
     scale = alone.abs().max().clamp(min=1e-6)
-    tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 4e-2  # rounding of bfloat16 sums
-    if not torch.equal(together, poisoned) or (together - alone).abs().max() / scale > tolerance:
+    # Sums are grouped by the number of tokens, and those of experts by their load: rounding may differ, a leak is more.
+    rounding = 1e-4 if next(model.parameters()).dtype == torch.float32 else 4e-2
+    leaks = (together - poisoned).abs().max() / scale > rounding / 4
+    if leaks or (together - alone).abs().max() / scale > rounding:
         raise FlantuneError(
             f"examples of one packed row see each other in model {name}, so it cannot be trained packed; "
             "choose a decoder-only model with causal attention and position ids"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flantune.errors import FlantuneError, nearest
+from flantune.errors import FlantuneError
 from flantune.recipe.schema import Recipe
 from flantune.recipe.yaml_file import parse_value, read_yaml, validated
+
+SHORT_FORMS = {"model": "name", "tasks": "task", "unseen": "task"}  # bare text stands for an object with this key
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -20,9 +23,14 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     source = read_yaml(Path(path))
     data, overridden = apply_overrides(source.data, overrides)
     if "name" not in data:
-        data["name"] = Path(path).stem.lower().replace(" ", "-")
+        data["name"] = run_name(Path(path).stem)
     recipe = validated(Recipe, data, source, overridden)
     return _beside(recipe, Path(path).parent)
+
+
+def run_name(text: str) -> str:
+    """A name for a run from any text, such as that of a file."""
+    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower())[:64].strip("-._") or "run"
 
 
 def recipe_from(data: dict[str, Any], overrides: Sequence[str] = (), folder: Path | None = None) -> Recipe:
@@ -46,8 +54,8 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dic
         if not equals or not all(parts):
             raise FlantuneError("not of the form key=value; write for example training.epochs=2", argument)
         node: Any = changed
-        for part in parts[:-1]:
-            node = _child(node, part, argument)
+        for depth, part in enumerate(parts[:-1]):
+            node = _child(node, part, argument, SHORT_FORMS.get(parts[0]) if depth < 2 else None)
         _set(node, parts[-1], parse_value(text), argument)
         by_key[".".join(parts)] = argument
     return changed, by_key
@@ -59,32 +67,27 @@ def _copied(value: Any) -> Any:
     return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _child(node: Any, part: str, argument: str) -> Any:
-    if isinstance(node, dict):
-        child = node.setdefault(part, {})
-        if child is None:
-            child = node[part] = {}
-        if isinstance(child, str):  # `model: NAME` and a task given by its path are short forms
-            child = node[part] = {"name": child}
-        return child
-    index = _index(node, part, argument)
-    if isinstance(node[index], str):
-        node[index] = {"task": node[index]}
-    return node[index]
+def _child(node: Any, part: str, argument: str, short: str | None) -> Any:
+    """The value below a key or list position, made where it is missing; `short` names what bare text stands for."""
+    at: Any = part if isinstance(node, dict) else _index(node, part, argument)
+    if isinstance(node, dict) and node.get(at) is None:
+        node[at] = {}
+    if isinstance(node[at], str) and short is not None:
+        node[at] = {short: node[at]}
+    return node[at]
 
 
 def _set(node: Any, part: str, value: Any, argument: str) -> None:
-    if isinstance(node, dict):
-        node[part] = value
-    else:
-        node[_index(node, part, argument)] = value
+    node[part if isinstance(node, dict) else _index(node, part, argument)] = value
 
 
 def _index(node: Any, part: str, argument: str) -> int:
     if not isinstance(node, list):
-        raise FlantuneError(f'"{part}" is below a value that has no keys', argument)
-    if not part.isdigit() or int(part) >= len(node):
-        raise FlantuneError(f"no item {part}; {nearest(part, [str(i) for i in range(len(node))])}", argument)
+        above = argument.partition("=")[0].partition(f".{part}")[0]
+        raise FlantuneError(f'"{part}" is below a value that has no keys; write {above}=...', argument)
+    if not re.fullmatch("[0-9]+", part) or int(part) >= len(node):
+        items = f"its items are numbered 0 to {len(node) - 1}" if node else "the list is empty"
+        raise FlantuneError(f'no item "{part}"; {items}', argument)
     return int(part)
 
 
@@ -99,7 +102,9 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
         return tuple(choice.model_copy(update={"task": absolute(choice.task)}) for choice in given)
 
     def variable(text: str) -> str:
-        return str((folder / text).resolve()) if (folder / text).exists() else text
+        looks_like_path = "/" in text or text.startswith((".", "~"))
+        path = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
+        return str((folder / path).resolve()) if looks_like_path else text
 
     model = recipe.model
     if (folder / model.name).is_dir():

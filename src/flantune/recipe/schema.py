@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from flantune.recipe.yaml_file import Strict
+from flantune.recipe.yaml_file import Strict, WrongAt
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -20,9 +20,12 @@ def _run_name(name: str) -> str:
     return name
 
 
-def _named(key: str) -> BeforeValidator:
+def _named(key: str, kind: Any) -> BeforeValidator:
     """A bare string stands for an object with only its first field."""
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+    return BeforeValidator(
+        lambda value: {key: value} if isinstance(value, str) else value,
+        json_schema_input_type=kind | Annotated[str, Field(min_length=1)],
+    )
 
 
 class ModelChoice(Strict):
@@ -30,6 +33,7 @@ class ModelChoice(Strict):
 
     name: str = Field(
         "smollm2-135m-instruct",
+        min_length=1,
         description="The embedded model's name, a local folder, or a name on the Hugging Face hub.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
@@ -41,7 +45,10 @@ class ModelChoice(Strict):
 class TaskChoice(Strict):
     """One task of the recipe: where its file is, and how much of it is used."""
 
-    task: str = Field(description="A starter task's name, or the path of a task's YAML file (relative to the recipe).")
+    task: str = Field(
+        min_length=1,
+        description="A starter task's name, or the path of a task's YAML file (relative to the recipe).",
+    )
     share: float | None = Field(
         None,
         gt=0,
@@ -119,13 +126,14 @@ class Evaluation(Strict):
 
     rows: int = Field(60, ge=2, description="Rows a task, chosen by seed from the split.")
     split: str = "test"
-    validation: int = Field(0, ge=0, description="Rows a task on which the loss is measured while training; 0: none.")
     templates: Literal["all", "seen", "held_out"] = Field(
         "all", description="Phrasings used: those trained on and held-out ones in turn, or only one kind."
     )
     batch_tokens: int = Field(8192, ge=64, description="Prompt tokens computed at once.")
     resamples: int = Field(9999, ge=99, description="Bootstrap resamples and random flips.")
-    margin: float | None = Field(None, gt=0, description="Differences inside +-margin may be called equivalent.")
+    margin: float | None = Field(
+        None, gt=0, description="Differences of 0-100 scores inside +-margin may be called equivalent."
+    )
 
 
 class Recipe(Strict):
@@ -133,9 +141,11 @@ class Recipe(Strict):
 
     name: Annotated[str, AfterValidator(_run_name)] = "run"
     seed: int = Field(0, ge=0)
-    model: Annotated[ModelChoice, _named("name")] = ModelChoice()
-    tasks: tuple[Annotated[TaskChoice, _named("task")], ...] = Field(min_length=1, description="Tasks to train on.")
-    unseen: tuple[Annotated[TaskChoice, _named("task")], ...] = Field(
+    model: Annotated[ModelChoice, _named("name", ModelChoice)] = ModelChoice()
+    tasks: tuple[Annotated[TaskChoice, _named("task", TaskChoice)], ...] = Field(
+        min_length=1, description="Tasks to train on."
+    )
+    unseen: tuple[Annotated[TaskChoice, _named("task", TaskChoice)], ...] = Field(
         (), description="Tasks that are only evaluated: not trained on, and abilities to keep."
     )
     variables: dict[str, str] = Field({}, description="Values for ${NAME} in the paths of task files.")
@@ -159,28 +169,39 @@ class Recipe(Strict):
     @model_validator(mode="before")
     @classmethod
     def _names_of_peers(cls, data: Any) -> Any:
-        """Names that other trainers use get a pointed answer instead of a guess."""
-        if isinstance(data, dict):
-            for theirs, ours in PEER_NAMES.items():
-                if theirs in data:
-                    raise ValueError(f'"{theirs}" is called {ours} here')
+        """Names that other trainers use get a pointed answer instead of a guess, at the top or in a section."""
+        sections = {(): Recipe, **{(key,): _section(field.annotation) for key, field in Recipe.model_fields.items()}}
+        for at, kind in sections.items():
+            given = data.get(at[0]) if at and isinstance(data, dict) else data
+            if kind is not None and isinstance(given, dict):
+                for theirs in sorted(given.keys() & PEER_NAMES.keys() - kind.model_fields.keys()):
+                    raise WrongAt((*at, theirs), f'unknown key "{theirs}"; it is called {PEER_NAMES[theirs]} here')
         return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         total = sum(choice.share or 0.0 for choice in self.tasks)
-        free = [choice for choice in self.tasks if choice.share is None]
-        if (total >= 1 and free) or total > 1 + 1e-9 or (not free and abs(total - 1) > 1e-9):
-            raise ValueError(
-                f"tasks: the fixed shares sum to {total:g}; with {len(free)} other tasks they must sum to "
-                + ("less than 1" if free else "1")
+        free = [choice.task for choice in self.tasks if choice.share is None]
+        if free and total >= 1:
+            raise WrongAt(
+                ["tasks"], f"the fixed shares sum to {total:g} and leave nothing for {free[0]}; make them smaller"
             )
-        for choice in self.unseen:
-            if choice.share is not None or choice.train_rows is not None:
-                raise ValueError(f"unseen: {choice.task} is not trained on, so it has no share and no train_rows")
+        if not free and abs(total - 1) > 1e-9:
+            raise WrongAt(["tasks"], f"each has a fixed share and they sum to {total:g}, not 1; leave out one of them")
+        for number, choice in enumerate(self.unseen):
+            for key in ("share", "train_rows"):
+                if getattr(choice, key) is not None:
+                    raise WrongAt(["unseen", number, key], f"{choice.task} is not trained on; remove `{key}`")
         if self.training.rows_at_once > self.training.rows_per_step:
-            raise ValueError("training.rows_at_once is larger than training.rows_per_step; make it smaller")
+            raise WrongAt(
+                ["training", "rows_at_once"],
+                f"must be at most training.rows_per_step, which is {self.training.rows_per_step}",
+            )
         return self
+
+
+def _section(annotation: Any) -> type[Strict] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Strict) else None
 
 
 PEER_NAMES = {
@@ -189,12 +210,24 @@ PEER_NAMES = {
     "dataset": "tasks",
     "datasets": "tasks",
     "learning_rate": "training.learning_rate",
+    "lr": "training.learning_rate",
+    "lr_scheduler_type": "training.schedule",
+    "lr_scheduler": "training.schedule",
+    "warmup_ratio": "training.warmup",
     "num_train_epochs": "training.epochs",
     "num_epochs": "training.epochs",
+    "max_grad_norm": "training.max_gradient_norm",
+    "per_device_train_batch_size": "training.rows_at_once",
+    "micro_batch_size": "training.rows_at_once",
+    "save_steps": "training.checkpoint_every",
+    "save_total_limit": "training.keep_checkpoints",
     "max_seq_length": "mixture.capacity",
     "sequence_len": "mixture.capacity",
     "cutoff_len": "mixture.capacity",
     "lora_r": "adapter.rank",
+    "lora_rank": "adapter.rank",
     "lora_alpha": "adapter.alpha",
+    "lora_dropout": "adapter.dropout",
+    "lora_target_modules": "adapter.target_modules",
     "output_dir": "output",
 }

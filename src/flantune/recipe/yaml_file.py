@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,11 +18,26 @@ from flantune.errors import FlantuneError, Place, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MOST_VALUES = 100_000  # in one file; ten nested aliases can stand for more than a machine holds
+
 
 class Strict(BaseModel):
     """A frozen object whose unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class WrongAt(ValueError):
+    """A validator's complaint about a place below the object that it validates.
+
+    Args:
+        location: Keys and list positions from the object to the place.
+        message: What is wrong and what to do.
+    """
+
+    def __init__(self, location: Sequence[str | int], message: str) -> None:
+        self.location = tuple(location)
+        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -65,44 +82,67 @@ def read_yaml(path: Path) -> YamlFile:
         raise FlantuneError(f"not UTF-8 text (byte {error.start}); save it as UTF-8", path) from None
     try:
         marked = YAML(typ="rt").load(text)
+        data = plain(marked)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark is not None else None
-        raise FlantuneError(f"not valid YAML: {error.problem or error.context}", Place(path, line)) from None
-    except YAMLError as error:
+        problem = str(error.problem or error.context)
+        remedy = "; indent with spaces, not with tabs" if r"'\t'" in problem else ""
+        raise FlantuneError(f"not valid YAML: {problem}{remedy}", Place(path, line)) from None
+    except (YAMLError, ValueError) as error:  # a ValueError: a date that is none, a number without end
         raise FlantuneError(f"not valid YAML: {error}", path) from None
+    except RecursionError:
+        raise FlantuneError("not usable YAML: nested too deeply", path) from None
     if not isinstance(marked, Mapping):
         what = "empty" if marked is None else "not a mapping of keys to values"
         raise FlantuneError(f"the file is {what}; `key: value` lines are wanted", path)
-    return YamlFile(path, plain(marked), marked)
+    return YamlFile(path, data, marked)
 
 
 def parse_value(text: str) -> Any:
-    """One YAML value from a command line: `1e-4`, `[a, b]`, `null`, `words as they are`."""
+    """One value from a command line: `1e-4`, `[a, b]`, `{a: b}`, `null`, `"quoted"`, else the words as they are."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    first = text.strip()[:1]
     try:
-        return plain(YAML(typ="rt").load(text))
-    except YAMLError:
+        value = plain(YAML(typ="rt").load(text))
+    except (YAMLError, ValueError, RecursionError):
         return text
+    words = isinstance(value, str) and first not in ("'", '"')
+    block = isinstance(value, dict | list) and first not in ("{", "[")
+    return text if words or block or first == "#" else value
 
 
 def plain(value: Any) -> Any:
-    """ruamel's tree as ordinary dicts, lists, strings and numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, datetime.date | datetime.datetime):
-        return value.isoformat()
-    return str(value)
+    """ruamel's tree as ordinary dicts, lists, strings and numbers.
+
+    Raises:
+        ValueError: Aliases that repeat each other make it larger than any file a person wrote.
+    """
+    values_left = MOST_VALUES
+
+    def made(value: Any) -> Any:
+        nonlocal values_left
+        values_left -= 1
+        if values_left < 0:
+            raise ValueError(f"its aliases make it larger than {MOST_VALUES:,} values")
+        if isinstance(value, Mapping):
+            return {str(key): made(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [made(item) for item in value]
+        if isinstance(value, bool) or value is None:
+            return value
+        if isinstance(value, int):
+            return int(value)
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, datetime.date | datetime.datetime):
+            return value.isoformat()
+        # JSON writes an emoji as two halves (\\ud83d\\ude00), and JSON is YAML.
+        return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    return made(value)
 
 
 def validated(
@@ -123,28 +163,100 @@ def validated(
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
         detail = min(details, key=lambda item: item["type"] != "extra_forbidden")  # a typo explains what is missing
-        location = tuple(part for part in detail["loc"])
+        wrong_at = detail.get("ctx", {}).get("error")
+        below = wrong_at.location if isinstance(wrong_at, WrongAt) else ()
+        location = (*_in_data(data, detail), *below)
         dotted = ".".join(str(part) for part in location)
         message = _message(kind, location, detail)
-        if overridden and dotted in overridden:
-            raise FlantuneError(message, f"{overridden[dotted]}") from None
+        key = _overridden_key(location, overridden or {})
+        if overridden and key is not None:
+            raise FlantuneError(message if key == dotted else f"{dotted}: {message}", overridden[key]) from None
         place = Place(source.path, source.line(location)) if source is not None else None
         raise FlantuneError(f"{dotted}: {message}" if dotted else message, place) from None
 
 
+def _in_data(data: Any, detail: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """pydantic's location without its own marks, such as which member of a union was tried."""
+    location: list[str | int] = []
+    node = data
+    for part in detail["loc"]:
+        found = part in node if isinstance(node, Mapping) else isinstance(node, list | tuple) and isinstance(part, int)
+        if found or (part == detail["loc"][-1] and detail["type"] in ("missing", "extra_forbidden")):
+            location.append(part)
+            node = node[part] if found and (isinstance(node, Mapping) or part < len(node)) else None
+    return tuple(location)
+
+
+def _overridden_key(location: Sequence[str | int], overridden: Mapping[str, str]) -> str | None:
+    """The overridden key at, above or below a location: the closest one."""
+    at = [str(part) for part in location]
+
+    def shared(key: str) -> int:
+        parts = key.split(".")
+        length = min(len(parts), len(at))
+        return length if parts[:length] == at[:length] else 0
+
+    return max((key for key in overridden if shared(key)), key=shared, default=None)
+
+
+WANTED = {
+    "int": "a whole number is wanted",
+    "float": "a number is wanted",
+    "bool": "true or false is wanted",
+    "string": "text is wanted",
+    "tuple": "a list is wanted",
+    "finite": "a finite number is wanted",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+}
+
+
 def _message(kind: type[BaseModel], location: tuple[str | int, ...], detail: Mapping[str, Any]) -> str:
-    known = _fields_at(kind, location[:-1])
-    if detail["type"] == "extra_forbidden":
-        return f'unknown key "{location[-1]}"; {nearest(str(location[-1]), known)}'
-    if detail["type"] == "missing":
+    given, what = detail["input"], str(detail["type"])
+    if what == "extra_forbidden":
+        return f'unknown key "{location[-1]}"; {nearest(str(location[-1]), _fields_at(kind, location[:-1]))}'
+    if what == "missing":
         return "is missing; add it"
-    if detail["type"] == "literal_error":
+    if what == "literal_error":
         choices = [choice.strip(" '\"") for choice in str(detail["ctx"]["expected"]).replace(" or ", ",").split(",")]
-        return f'unknown value "{detail["input"]}"; {nearest(str(detail["input"]), choices)}'
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    shown = detail["input"]
-    return f"{message}, not {shown!r}" if isinstance(shown, str | int | float | bool | None) else message
+        return f'unknown value "{given}"; {nearest(str(given), choices)}'
+    if what in ("model_type", "dict_type"):
+        return f"{_shown(given)} where keys and values are wanted{_listed(_fields_at(kind, location))}"
+    if what == "too_short":
+        return "is empty; give at least one"
+    if what == "string_too_short":
+        return "is empty; give a value, or leave the key out"
+    if what == "value_error":
+        message = str(detail["msg"]).removeprefix("Value error, ")
+        return f"{message}, not {_shown(given)}" if _is_scalar(given) else message
+    wanted = WANTED.get(what) or WANTED.get(what.partition("_")[0])
+    told = wanted.format(**detail.get("ctx", {})) if wanted is not None else str(detail["msg"])
+    if what == "tuple_type" and _is_scalar(given):
+        return f"{told}, such as [{given}]"
+    remedy = "; put quotes around it" if what == "string_type" and _is_scalar(given) else ""
+    return f"{told}, not {_shown(given)}{remedy}"
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _shown(value: Any) -> str:
+    """A value as a person would write it in YAML."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    if _is_scalar(value):
+        return json.dumps(value, ensure_ascii=False)
+    return "a list" if isinstance(value, list | tuple) else "a mapping of keys to values"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _fields_at(kind: Any, location: Sequence[str | int]) -> list[str]:

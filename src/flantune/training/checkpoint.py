@@ -52,7 +52,7 @@ class Checkpoints:
                 "recipe": self.recipe_digest,
                 "order": self.order_key,
                 "blake2b": file_digest(aside / STATE),
-                "random_state": base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode(),
+                "random_state": [base64.b64encode(state.numpy().tobytes()).decode() for state in _random_states()],
             }
             write_text(aside / "checkpoint.json", json.dumps(record, indent=2))
         for path in self._all()[: -self.keep]:
@@ -86,10 +86,17 @@ class Checkpoints:
         if file_digest(path / STATE) != record["blake2b"]:
             raise FlantuneError("the checkpoint is damaged; delete it to go on from the one before", path)
         optimizer.load_state(load_file(path / STATE))
-        state = bytearray(base64.b64decode(record["random_state"]))
-        torch.set_rng_state(torch.frombuffer(state, dtype=torch.uint8))
+        states = [torch.frombuffer(bytearray(base64.b64decode(s)), dtype=torch.uint8) for s in record["random_state"]]
+        torch.set_rng_state(states[0])
+        if len(states) > 1 and torch.cuda.is_available():
+            torch.cuda.set_rng_state(states[1])
         return int(record["step"])
 
     def clear(self) -> None:
         """Removes all checkpoints: the run is complete and its model saved."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _random_states() -> list[torch.Tensor]:
+    """Of the CPU, and of the GPU where there is one: dropout draws from the device that it runs on."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]

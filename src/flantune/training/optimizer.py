@@ -123,5 +123,6 @@ class MasterOptimizer:
             with torch.no_grad():
                 master.copy_(saved)
             keys = ("step", "exp_avg", "exp_avg_sq")
-            self.adamw.state[master] = {key: tensors[f"{key}.{name}"].clone() for key in keys}
+            if f"step.{name}" in tensors:  # a weight that never got a gradient has no moments
+                self.adamw.state[master] = {key: tensors[f"{key}.{name}"].to(master.device, copy=True) for key in keys}
         self._round_into_model()
