@@ -1,0 +1,76 @@
+"""Compiled steps compute what uncompiled ones do, leave no trace before the first step, and are not needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from families import examples, tiny
+from flantune.models.packed_attention import compile_softmax, register
+from flantune.models.stream import stream_of, target_logits
+from flantune.training.compilation import compile_step
+from flantune.training.loss import weighted_sum
+from runs import write_recipe
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled_again():
+    yield
+    compile_softmax(False)
+    torch._dynamo.reset()
+
+
+def test_a_compiled_step_has_the_loss_and_gradients_of_an_uncompiled_one():
+    plain, compiled = tiny("llama", register()), tiny("llama", register())
+    stream = stream_of(examples(seed=9, count=6))
+    expected = weighted_sum(target_logits(plain, stream), stream.targets, stream.weights)[0]
+    expected.backward()
+    told: list[str] = []
+    state = torch.get_rng_state()
+    summed = compile_step(compiled, 64, told.append)
+    assert told == []
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.grad is None for parameter in compiled.parameters())
+    found = summed(target_logits(compiled, stream), stream.targets, stream.weights)[0]
+    found.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.allclose(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_no_step_is_compiled_again_for_another_number_of_tokens():
+    model = tiny("llama", register())
+    summed = compile_step(model, 64, lambda line: None)
+    counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for count in (1, 3, 7):
+        stream = stream_of(examples(seed=count, count=count))
+        summed(target_logits(model, stream), stream.targets, stream.weights)[0].backward()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == counted
+
+
+def test_without_a_compiler_a_run_goes_on_uncompiled_and_says_so(tmp_path):
+    recipe = write_recipe(tmp_path)
+    made = subprocess.run(
+        [sys.executable, "-m", "flantune", "train", str(recipe), "training.compile=true", "--no-compare"],
+        env={
+            **os.environ,
+            "FLANTUNE_CACHE": str(tmp_path / "cache"),
+            "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "kernels"),
+            "CXX": str(tmp_path / "no-compiler"),
+            "HF_HUB_OFFLINE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    assert "training uncompiled, a third slower: no working compiler (" in made.stderr
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
