@@ -47,7 +47,7 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
     import torch
 
     from flantune.models.adapters import add_lora
-    from flantune.models.load import load_format, load_model
+    from flantune.models.load import load_model
     from flantune.models.stream import check_isolation
     from flantune.training.checkpoint import Checkpoints
     from flantune.training.compilation import compile_step
@@ -65,8 +65,7 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
         listener.say(f"{run} is trained already")
         return run
     choice, training, lora = recipe.model, recipe.training, recipe.adapter
-    encoder = load_format(choice.name, revision=choice.revision, system=choice.system, report=listener.say)
-    prepared = prepare(recipe, encoder=encoder, listener=listener)
+    prepared = prepare(recipe, listener=listener)
     order, rows_per_step = prepared.order, training.rows_per_step
     for warning in prepared.plan["warnings"]:
         listener.say(f"warning: {warning}")

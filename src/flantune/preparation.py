@@ -43,24 +43,23 @@ class Prepared:
     plan: dict[str, Any]
 
 
-def prepare(recipe: Recipe, *, encoder: PromptFormat | None = None, listener: Listener | None = None) -> Prepared:
+def prepare(recipe: Recipe, *, listener: Listener | None = None) -> Prepared:
     """Tasks, order and plan of a recipe: all that is decided before a model is touched.
 
     Args:
         recipe: What to do.
-        encoder: The prompt format, where it is loaded already.
         listener: Who is told how far it is.
     Raises:
         FlantuneError: Any mistake in recipe, tasks or rows.
     """
-    listener = listener or Silent()
-    if encoder is None:
-        from flantune.models.load import load_format
+    from flantune.models.load import load_format
 
-        choice = recipe.model
-        encoder = load_format(choice.name, revision=choice.revision, system=choice.system, report=listener.say)
+    listener = listener or Silent()
     trained, unseen = tasks_of(recipe.tasks, recipe), tasks_of(recipe.unseen, recipe)
+    repeated_names([*trained, *unseen])
     check_origins(trained, unseen)
+    model = recipe.model
+    encoder = load_format(model.name, revision=model.revision, system=model.system, report=listener.say)
     members = tuple(
         Member(
             task,
@@ -113,17 +112,27 @@ def tasks_of(choices: Sequence[TaskChoice], recipe: Recipe) -> tuple[Task, ...]:
     Raises:
         FlantuneError: No such task, a mistake in its file, a metric that does not exist.
     """
-    from flantune.evaluation.metrics import metric
-
     tasks = tuple(find_task(choice.task, recipe.variables) for choice in choices)
     for task in tasks:
-        for number, name in enumerate(task.spec.metrics):
-            try:
-                metric(name)
-            except FlantuneError as error:
-                line = task.file.line(["metrics", number])
-                raise FlantuneError(error.message, f"{task.file.path}:{line}: metrics") from None
+        check_metrics(task)
     return tasks
+
+
+def check_metrics(task: Task) -> None:
+    """Whether the task's metrics exist.
+
+    Raises:
+        FlantuneError: An unknown name, with the nearest one.
+    """
+    from flantune.evaluation.metrics import metric
+
+    for number, name in enumerate(task.spec.metrics):
+        try:
+            metric(name)
+        except FlantuneError as error:
+            raise FlantuneError(
+                error.message, f"{task.file.path}:{task.file.line(['metrics', number])}: metrics"
+            ) from None
 
 
 def _training_rows(task: Task, choice: TaskChoice, seed: int) -> Rows:

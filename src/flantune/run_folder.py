@@ -49,7 +49,9 @@ def write_recipe(run: Path, recipe: Recipe) -> None:
     stream = io.StringIO()
     yaml = YAML()
     yaml.width = 110
-    yaml.dump(recipe.model_dump(mode="json", exclude_none=True), stream)
+    data = recipe.model_dump(mode="json", exclude_none=True)
+    yaml.allow_unicode = "\x85" not in json.dumps(data, ensure_ascii=False)  # YAML would read it as a line's end
+    yaml.dump(data, stream)
     write_text(run / "recipe.yaml", stream.getvalue())
 
 

@@ -58,16 +58,27 @@ def show(
 @app.command()
 def check(
     tasks: Annotated[list[str], typer.Argument(help="Task files or starter names.")],
+    variables: Annotated[
+        list[str] | None, typer.Option("--variable", help="NAME=VALUE for ${NAME} in paths.", show_default=False)
+    ] = None,
 ) -> None:
     """Render every template on every row; the first mistake is told with its place.
 
     Example: flantune tasks check mails.yaml
     """
+    from flantune.errors import FlantuneError
+    from flantune.preparation import check_metrics
     from flantune.tasks import find_task
     from flantune.tasks.check import check_task
 
+    for given in variables or []:
+        if "=" not in given:
+            raise FlantuneError("not of the form NAME=VALUE", f"--variable {given}")
+    values = dict(given.split("=", 1) for given in variables or [])
     for name in tasks:
-        rows, renderings = check_task(find_task(name))
+        task = find_task(name, values)
+        check_metrics(task)
+        rows, renderings = check_task(task)
         print(f"{name}: {rows} rows, {renderings} renderings, no mistake found")
 
 

@@ -43,6 +43,8 @@ def init_task(file: Path, *, input_: str, target: str, instruction: str | None =
     kind = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl"}.get(file.suffix.lower())
     if kind is None:
         raise FlantuneError("a .csv, .tsv or .jsonl file is wanted", file)
+    if not file.is_file():
+        raise FlantuneError("no such file; check its path", file)
     name = run_name(file.stem)
     task, recipe = file.with_name(f"{name}.yaml"), file.with_name(f"{name}-recipe.yaml")
     for path in (task, recipe):

@@ -213,7 +213,7 @@ def _jsonl(path: Path, source: SourceChoice) -> Iterator[tuple[Row, int]]:
             continue
         place = Place(path, number)
         try:
-            row = json.loads(line)
+            row = json.loads(_without_end(line))
         except json.JSONDecodeError as error:
             raise FlantuneError(
                 f"not valid JSON at column {error.colno}: {error.msg}; one JSON object a line is wanted", place
@@ -256,10 +256,9 @@ def _table(path: Path, source: SourceChoice) -> Iterator[tuple[Row, int]]:
                 continue
             if len(cells) != len(names):
                 remedy = "it can hold no tab and no line end" if tabs else "quote it if it holds a comma or a line end"
-                raise FlantuneError(
-                    f"{len(cells)} fields where {len(names)} are wanted ({', '.join(names)}); check each: {remedy}",
-                    place,
-                )
+                found = f"{len(cells)} field{'s' if len(cells) > 1 else ''}"
+                wanted = f"{len(names)} {'are' if len(names) > 1 else 'is'} wanted ({', '.join(names)})"
+                raise FlantuneError(f"{found} where {wanted}; check each: {remedy}", place)
             yield dict(zip(names, cells, strict=True)), place.line or 0
     except csv.Error as error:
         raise FlantuneError(f"not a valid table row: {error}", Place(path, begins)) from None

@@ -33,7 +33,9 @@ class TemplateChoice(Strict):
     """A template as the file states it."""
 
     name: Annotated[str, AfterValidator(_template_name)]
-    text: str
+    text: str = Field(
+        description='Jinja, `input ||| target`; `{{ "first name" | field }}` is a field whose name Jinja cannot read.'
+    )
     inverted: bool = False
     held_out: bool = False
     weight: float = Field(1.0, gt=0)
