@@ -47,11 +47,12 @@ def test_a_compiled_step_has_the_loss_and_gradients_of_an_uncompiled_one():
 
 
 def test_no_step_is_compiled_again_for_another_number_of_tokens():
-    model = tiny("llama", register())
+    model = tiny("llama", register()).train()
     summed = compile_step(model, 64, lambda line: None)
     counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    for count in (1, 3, 7):
-        stream = stream_of(examples(seed=count, count=count))
+    for count in (2, 3, 7):
+        rows = [([5] * (4 + count + i), [7] * (3 + i), 1.0) for i in range(count)]
+        stream = stream_of(rows)
         summed(target_logits(model, stream), stream.targets, stream.weights)[0].backward()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == counted
 
