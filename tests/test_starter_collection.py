@@ -70,7 +70,7 @@ def test_a_trained_task_has_enough_rows_in_three_splits(name):
 
 def test_there_are_enough_instructions_to_train_on():
     assert len(rows("instructions", "train")) >= 200
-    assert len(rows("instructions", "test")) >= 30
+    assert len(rows("instructions", "test")) >= 60
 
 
 @pytest.mark.parametrize("name", UNSEEN)

@@ -34,7 +34,7 @@ def quickstart(
     with console() as listener:
         listener.say(
             f"flantune quickstart: {recipe.model.name} on {len(recipe.tasks)} tasks, into {output_folder(recipe)}; "
-            "about eight minutes on two cores"
+            "about nine minutes on two cores"
         )
         with interruptible():
             run = train(recipe, listener=listener)
