@@ -87,7 +87,7 @@ def prepare(recipe: Recipe, *, listener: Listener | None = None) -> Prepared:
         training.loss.per,
         recipe.seed,
     )
-    draws = training.draws or max(1, round(training.epochs * sum(len(member.rows) for member in members)))
+    draws = training.draws or draws_of(members, training.epochs)
     listener.phase("order", -(-draws // rule.window))
     order = build_order(
         members, rule, draws, encoder, cache_folder() / "orders", lambda done, total: listener.advance(1)
@@ -104,6 +104,18 @@ def prepare(recipe: Recipe, *, listener: Listener | None = None) -> Prepared:
     planned = {"model": recipe.model.name, **planned}
     planned["evaluation"] = [{"task": q.task.name, "rows": len(q.items)} for q in questions]
     return Prepared(recipe, members, unseen, rule, order, planned)
+
+
+def draws_of(members: Sequence[Member], epochs: float) -> int:
+    """Draws in which the tasks without a fixed share are seen `epochs` times, on average over their rows.
+
+    A task with a fixed share is mixed in beside them; its rows, many as they may be, do not make the run longer.
+    Where all tasks have one, all rows count.
+    """
+    free = [member for member in members if member.share is None]
+    rows = sum(len(member.rows) for member in free or members)
+    left = 1.0 - sum(member.share or 0.0 for member in members) if free else 1.0
+    return max(1, round(epochs * rows / left))
 
 
 def tasks_of(choices: Sequence[TaskChoice], recipe: Recipe) -> tuple[Task, ...]:

@@ -100,7 +100,11 @@ class Loss(Strict):
 class Training(Strict):
     """The optimization."""
 
-    epochs: float = Field(1.0, gt=0, description="Draws = epochs x rows of all tasks, unless `draws` is given.")
+    epochs: float = Field(
+        1.0,
+        gt=0,
+        description="How often the rows of tasks without a fixed share are seen on average, unless `draws` is given.",
+    )
     draws: int | None = Field(None, ge=1, description="Number of examples to train on, repeats counted.")
     rows_per_step: int = Field(2, ge=1, description="Packed rows in the global batch of one optimizer step.")
     rows_at_once: int = Field(1, ge=1, description="Packed rows in one micro-batch.")

@@ -179,7 +179,7 @@ unseen:                           # only evaluated: what should not be forgotten
   - starter/kept_knowledge
   - starter/kept_behaviour
 training:
-  epochs: 2
+  epochs: 3
   learning_rate: 2e-4
   loss: {{per: square_root}}
 """
