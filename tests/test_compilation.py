@@ -73,5 +73,5 @@ def test_without_a_compiler_a_run_goes_on_uncompiled_and_says_so(tmp_path):
         check=False,
     )
     assert made.returncode == 0, made.stderr
-    assert "training uncompiled, a third slower: no working compiler (" in made.stderr
+    assert "training uncompiled, which is slower: no working compiler (" in made.stderr
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()

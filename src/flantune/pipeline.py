@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from flantune.run_folder import (
     write_recipe,
 )
 from flantune.settings import cache_folder
-from flantune.tasks import Task
 
 
 def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | None = None) -> Path:
@@ -141,7 +140,6 @@ def evaluate(
     out: Path,
     *,
     listener: Listener | None = None,
-    only: Callable[[Task], bool] = lambda task: True,
 ) -> dict[str, list[dict[str, Any]]]:
     """Answers of one model to the recipe's evaluation rows, written as `out/TASK.jsonl` with each row's scores.
 
@@ -150,7 +148,6 @@ def evaluate(
         model: Embedded name, folder or hub name.
         out: Folder for the predictions.
         listener: Who is told how far it is.
-        only: Which tasks.
     Returns:
         Task name to its predictions.
     """
@@ -159,11 +156,7 @@ def evaluate(
     from flantune.models.load import load_model, model_digest
 
     listener = listener or Silent()
-    sets = [
-        questions
-        for questions in evaluation_sets(recipe, tasks_of(recipe.tasks, recipe), tasks_of(recipe.unseen, recipe))
-        if only(questions.task)
-    ]
+    sets = evaluation_sets(recipe, tasks_of(recipe.tasks, recipe), tasks_of(recipe.unseen, recipe))
     choice = recipe.model
     revision = choice.revision if model == choice.name or Path(model).is_dir() else None
     loaded = load_model(

@@ -44,7 +44,7 @@ def compile_step(model: Any, capacity: int, report: Callable[[str], None]) -> Su
         for layer, forward in zip(layers, plain, strict=True):
             layer.forward = forward
         torch._dynamo.reset()
-        report(f"training uncompiled, a third slower: no working compiler ({_first_line(error)})")
+        report(f"training uncompiled, which is slower: no working compiler ({_first_line(error)})")
         return weighted_sum
     return summed
 
