@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flantune.tasks.source import SourceChoice, read_split
+from flantune.tasks.sources import SourceChoice, read_split
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FLANTUNE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 def read(kind, files, **source):
     """The rows of files below the folder of data sets."""
     choice = SourceChoice.model_validate({"kind": kind, "splits": {"all": files}, **source})
-    return read_split(choice, "all", DATA, {}).rows
+    return list(read_split(choice, "all", DATA, {}))
 
 
 def stated(folder, file):
@@ -139,7 +139,7 @@ def test_the_splits_of_balanced_reviews_are_balanced_and_do_not_meet():
     choice = SourceChoice.model_validate(
         {"kind": "csv", "splits": {"all": "amazon_memory_card/amazon_reviews.csv.gz"}, **source}
     )
-    parts = {split: read_split(choice, split, DATA, {}).rows for split in ("test", "train")}
+    parts = {split: list(read_split(choice, split, DATA, {})) for split in ("test", "train")}
     for split, each in (("test", 15), ("train", 40)):
         assert Counter(row["overall"] for row in parts[split]) == dict.fromkeys("12345", each)
     assert not {row["column_1"] for row in parts["test"]} & {row["column_1"] for row in parts["train"]}

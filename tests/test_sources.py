@@ -1,306 +1,30 @@
-"""Sources: rows from each kind of file, text that stays text, splits that stay put, and mistakes with their place."""
+"""Sources: which rows a split has, from where, in which order; and mistakes in what a task says of them."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
-import io
-import json
-import lzma
 import random
+import shutil
 from collections import Counter
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flantune.errors import FlantuneError
 from flantune.recipe.yaml_file import read_yaml
 from flantune.tasks import load_task
-from flantune.tasks.source import SourceChoice, content_hash, entities, read_split, split_names
+from flantune.tasks.sources import Rows, SourceChoice, content_hash, split_names
+from reading import json_lines, read, rows_of, texts, told
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-json_rows = st.lists(st.dictionaries(texts, texts | st.integers() | st.none() | st.lists(texts), max_size=4))
 
-# Text that some reader or other takes for a number, a truth value, a missing value, or the end of a line.
-TRAPS = [
-    "007",
-    "1e5",
-    "1.50",
-    "NA",
-    "nan",
-    "null",
-    "None",
-    "",
-    " ",
-    "no",
-    "yes",
-    "true",
-    "False",
-    "=1+1",
-    "1,5",
-    "2024-01-01",
-]
-LINE_ENDS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"]
+def places(rows):
+    return [rows.place(i) for i in range(len(rows))]
 
 
-def read(folder, split="all", *, variables=None, **source):
-    return read_split(SourceChoice.model_validate(source), split, folder, variables or {})
-
-
-def rows_of(folder, content, name, **source):
-    """The rows of one file of the kind that its name ends in."""
-    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read(folder, kind=source.pop("kind", name.split(".")[1]), splits={"all": name}, **source)
-
-
-def told(call, *arguments, **options):
-    with pytest.raises(FlantuneError) as caught:
-        call(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def json_lines(rows):
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-# --- JSON lines ---------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None)
-@given(rows=json_rows.filter(bool))
-def test_json_rows_are_read_as_they_are_and_know_their_line(tmp_path_factory, rows):
-    folder = tmp_path_factory.mktemp("json")
-    found = rows_of(folder, json_lines(rows), "rows.jsonl")
-    assert list(found.rows) == rows
-    assert list(found.places) == [f"{folder}/rows.jsonl:{line}" for line in range(1, len(rows) + 1)]
-
-
-def test_empty_lines_a_missing_last_line_end_and_windows_line_ends_make_no_difference(tmp_path):
-    found = rows_of(tmp_path, '{"a": 1}\r\n\n  \r\n{"a": 2}', "rows.jsonl")
-    assert found.rows == ({"a": 1}, {"a": 2})
-    assert found.places == (f"{tmp_path}/rows.jsonl:1", f"{tmp_path}/rows.jsonl:4")
-
-
-def test_numbers_truth_and_text_of_json_stay_apart(tmp_path):
-    row = {"a": "007", "b": 7, "c": True, "d": None, "e": 1.5, "f": ["no", {"g": "NA"}], "h": "ü🙂"}
-    assert rows_of(tmp_path, json.dumps(row), "rows.jsonl").rows == (row,)
-
-
-JSON_MISTAKES = {
-    b'{"a": 1}\n{"a": 2\n': ":2: not valid JSON at column 8: Expecting ',' delimiter; one JSON object a line is wanted",
-    b'{"a": 1}\n\n{"a": x}\n': ":3: not valid JSON at column 7: Expecting value; one JSON object a line is wanted",
-    b"{'a': 1}": ":1: not valid JSON at column 2: Expecting property name enclosed in double quotes; one JSON object "
-    "a line is wanted",
-    b'[{"a": 1}]\n': ":1: a JSON array; one JSON object a line is wanted",
-    b'"a"\n': ":1: a JSON string; one JSON object a line is wanted",
-    b"5\n": ":1: a JSON number; one JSON object a line is wanted",
-    b"true\n": ":1: a JSON boolean; one JSON object a line is wanted",
-    b"null\n": ":1: a JSON null; one JSON object a line is wanted",
-    b'{"a": "x"}\n{"a": "\xfc"}\n': ":2: not UTF-8 text; save it as UTF-8",
-    '{"a": 1}'.encode("utf-16"): ":1: not UTF-8 text; save it as UTF-8",
-    b'{"a": "ok"}\n{"a": "\\ud83d"}\n': r":2: half of a character (an escape of \ud800 to \udfff stands alone)",
-    b'{"a": ' + b"[" * 100_000: ":1: JSON nested too deeply",
-    b'{"a": ' + b"9" * 5000 + b"}": ":1: not usable JSON: Exceeds the limit (4300 digits) for integer string "
-    "conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit",
-    b"": ": the file has no rows; give a file with at least one",
-    b"\n \n": ": the file has no rows; give a file with at least one",
-}
-
-
-@pytest.mark.parametrize("content", JSON_MISTAKES, ids=lambda content: content[:20])
-def test_a_mistake_in_json_lines_is_told_with_its_line(tmp_path, content):
-    assert told(rows_of, tmp_path, content, "rows.jsonl") == f"{tmp_path}/rows.jsonl{JSON_MISTAKES[content]}"
-
-
-def test_the_two_halves_of_a_character_in_escapes_are_one_character(tmp_path):
-    assert rows_of(tmp_path, rb'{"a": "\ud83d\ude42"}', "rows.jsonl").rows == ({"a": "🙂"},)
-
-
-def test_the_line_of_a_broken_character_is_exact_far_into_a_file(tmp_path):
-    content = b'{"a": "x"}\n' * 5000 + b'{"a": "\xff"}\n' + b'{"a": "x"}\n' * 5000
-    assert told(rows_of, tmp_path, content, "rows.jsonl") == (
-        f"{tmp_path}/rows.jsonl:5001: not UTF-8 text; save it as UTF-8"
-    )
-
-
-# --- CSV and TSV --------------------------------------------------------------------------------------------
-
-headers = st.lists(
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
-        lambda text: text == text.strip() and text
-    ),
-    min_size=1,
-    max_size=4,
-    unique=True,
-)
-
-
-@st.composite
-def tables(draw):
-    names = draw(headers)
-    row = st.lists(texts, min_size=len(names), max_size=len(names))
-    return names, draw(st.lists(row, min_size=1, max_size=5))
-
-
-@settings(deadline=None)
-@given(table=tables(), line_end=st.sampled_from(["\n", "\r\n"]), bom=st.booleans())
-def test_a_table_that_python_writes_is_read_as_it_was(tmp_path_factory, table, line_end, bom):
-    names, rows = table
-    assume(not names[0].startswith("\ufeff"))
-    stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator=line_end, quoting=csv.QUOTE_ALL).writerows([names, *rows])
-    content = stream.getvalue().encode("utf-8-sig" if bom else "utf-8")
-    found = rows_of(tmp_path_factory.mktemp("csv"), content, "rows.csv")
-    assert [list(row) for row in found.rows] == [names] * len(rows)
-    assert [list(row.values()) for row in found.rows] == rows
-
-
-@pytest.mark.parametrize("kind", ["csv", "tsv"])
-@pytest.mark.parametrize("text", [text for text in TRAPS if text != "1,5"] + [f"a{end}b" for end in LINE_ENDS])
-def test_text_in_a_table_stays_text(tmp_path, kind, text):
-    content = f"a,b\n{text},x\n".replace(",", {"csv": ",", "tsv": "\t"}[kind])
-    assert rows_of(tmp_path, content, f"rows.{kind}").rows == ({"a": text, "b": "x"},)
-
-
-@pytest.mark.parametrize("text", TRAPS + [f"a{end}b" for end in LINE_ENDS])
-def test_text_in_json_lines_stays_text(tmp_path, text):
-    assert rows_of(tmp_path, json_lines([{"a": text}]), "rows.jsonl").rows == ({"a": text},)
-
-
-def test_quoted_cells_hold_line_ends_commas_and_quotes_and_rows_know_where_they_begin(tmp_path):
-    content = 'id,text\n1,"two\nlines, and ""quotes"""\n2,"three\r\n\nlines"\n\n3,end\n'
-    found = rows_of(tmp_path, content, "rows.csv")
-    assert [row["text"] for row in found.rows] == ['two\nlines, and "quotes"', "three\r\n\nlines", "end"]
-    assert [place.rpartition(":")[2] for place in found.places] == ["2", "4", "8"]
-
-
-def test_quotes_in_a_tsv_are_text(tmp_path):
-    found = rows_of(tmp_path, 'a\tb\n"x\ty" "z"\n', "rows.tsv")
-    assert found.rows == ({"a": '"x', "b": 'y" "z"'},)
-
-
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-def test_lines_of_a_table_end_as_on_any_system(tmp_path, line_end):
-    found = rows_of(tmp_path, f"a,b{line_end}1,2{line_end}3,4{line_end}", "rows.csv")
-    assert found.rows == ({"a": "1", "b": "2"}, {"a": "3", "b": "4"})
-
-
-@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
-def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path, kind):
-    content = {"csv": "a,b\n1,2\n", "tsv": "a\tb\n1\t2\n", "jsonl": '{"a": "1", "b": "2"}\n'}[kind]
-    assert rows_of(tmp_path, b"\xef\xbb\xbf" + content.encode(), f"rows.{kind}").rows == ({"a": "1", "b": "2"},)
-
-
-def test_a_header_in_the_task_names_the_columns_of_a_file_without_one(tmp_path):
-    found = rows_of(tmp_path, "5,good\n1,bad\n", "rows.csv", header=["stars", "text"])
-    assert found.rows == ({"stars": "5", "text": "good"}, {"stars": "1", "text": "bad"})
-    assert found.places[0] == f"{tmp_path}/rows.csv:1"
-
-
-def test_a_column_without_a_name_gets_its_number(tmp_path):
-    assert rows_of(tmp_path, ",text, stars \n0,good,5\n", "rows.csv").rows == (
-        {"column_1": "0", "text": "good", "stars": "5"},
-    )
-
-
-def test_a_cell_may_hold_a_book(tmp_path):
-    assert len(rows_of(tmp_path, f"a,b\n{'x' * 300_000},y\n", "rows.csv").rows[0]["a"]) == 300_000
-
-
-TABLE_MISTAKES = {
-    "a,b\n1,2\n3\n": ":3: 1 field where 2 are wanted (a, b); check each: quote it if it holds a comma or a line end",
-    "a,b\n1,2,3\n": ":2: 3 fields where 2 are wanted (a, b); check each: quote it if it holds a comma or a line end",
-    'a,b\n"x\ny",2\n3\n': ":4: 1 field where 2 are wanted (a, b); check each: quote it if it holds a comma or a line "
-    "end",
-    "a,b,a\n1,2,3\n": ':1: column "a" stands twice in the header; rename one',
-    'a,b\n1,"x\n': ":2: not a valid table row: unexpected end of data",
-    'a,b\n1,"x"y\n': ":2: not a valid table row: ',' expected after '\"'",
-    "a,b\n": ": the file has no rows; give a file with at least one",
-    "": ": the file has no rows; give a file with at least one",
-}
-
-
-@pytest.mark.parametrize("content", TABLE_MISTAKES)
-def test_a_mistake_in_a_table_is_told_with_its_line(tmp_path, content):
-    assert told(rows_of, tmp_path, content, "rows.csv") == f"{tmp_path}/rows.csv{TABLE_MISTAKES[content]}"
-
-
-def test_a_tsv_row_with_too_many_fields_is_told_that_nothing_can_be_quoted(tmp_path):
-    assert told(rows_of, tmp_path, "a\tb\n1\t2\t3\n", "rows.tsv") == (
-        f"{tmp_path}/rows.tsv:2: 3 fields where 2 are wanted (a, b); check each: it can hold no tab and no line end"
-    )
-
-
-def test_a_table_in_another_encoding_is_told_with_its_line(tmp_path):
-    assert told(rows_of, tmp_path, b"a,b\nx,y\n\xfc,z\n", "rows.csv") == (
-        f"{tmp_path}/rows.csv:3: not UTF-8 text; save it as UTF-8"
-    )
-
-
-# --- files --------------------------------------------------------------------------------------------------
-
-COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress}
-
-
-@pytest.mark.parametrize("ending", COMPRESS)
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv"])
-def test_a_compressed_file_is_read_like_the_file_inside(tmp_path, ending, kind):
-    content = {"csv": "a,b\n007,ü\n", "tsv": "a\tb\n007\tü\n", "jsonl": '{"a": "007", "b": "ü"}\n'}[kind]
-    found = rows_of(tmp_path, COMPRESS[ending](content.encode()), f"rows.{kind}{ending}")
-    assert found.rows == ({"a": "007", "b": "ü"},)
-
-
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "conll"])
-@pytest.mark.parametrize("ending", COMPRESS)
-@pytest.mark.parametrize("damage", ["cut", "changed", "not compressed"])
-def test_a_damaged_compressed_file_is_told(tmp_path, kind, ending, damage):
-    whole = bytearray(COMPRESS[ending](json_lines([{"a": i} for i in range(999)]).encode()))
-    if damage == "changed":
-        whole[12:21] = b"\xff" * 9  # where the compressed bytes begin
-    content = {"cut": bytes(whole[: len(whole) // 2]), "changed": bytes(whole), "not compressed": b"a,b\n1,2\n"}[damage]
-    message = told(rows_of, tmp_path, content, f"rows.{kind}{ending}", header=["x"])
-    assert message.startswith(f"{tmp_path}/rows.{kind}{ending}: damaged compressed file: ")
-    assert message.endswith("; fetch it again")
-
-
-def test_a_missing_file_a_folder_and_a_path_through_a_file_are_told(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("x")
-
-    def message(path):
-        return told(read, tmp_path, kind="jsonl", splits={"all": path})
-
-    check = "check the path in the task's `source`"
-    assert message("rows.jsonl") == f"{tmp_path}/rows.jsonl: no such file; {check}"
-    assert message("rows.jsonl.gz") == f"{tmp_path}/rows.jsonl.gz: no such file; {check}"
-    assert message("folder") == f"{tmp_path}/folder: is a folder; a file is wanted here"
-    assert message("file/rows") == f"{tmp_path}/file/rows: cannot be read: Not a directory; {check}"
-    assert message("x" * 300) == f"{tmp_path}/{'x' * 300}: cannot be read: File name too long; {check}"
-
-
-def test_the_rows_of_several_files_follow_each_other_and_each_file_needs_some(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
-    (tmp_path / "b.jsonl").write_text('{"a": 3}\n')
-    (tmp_path / "empty.jsonl").write_text("")
-    assert [row["a"] for row in read(tmp_path, kind="jsonl", splits={"all": ["b.jsonl", "a.jsonl"]}).rows] == [3, 1, 2]
-    assert told(read, tmp_path, kind="jsonl", splits={"all": ["a.jsonl", "empty.jsonl"]}) == (
-        f"{tmp_path}/empty.jsonl: the file has no rows; give a file with at least one"
-    )
-
-
-def test_variables_stand_in_paths(tmp_path):
-    (tmp_path / "set" / "v2").mkdir(parents=True)
-    (tmp_path / "set" / "v2" / "a.jsonl").write_text('{"a": 1}\n')
-    source = {"kind": "jsonl", "splits": {"all": "${data}/${version}/a.jsonl"}}
-    for data in ("set", str(tmp_path / "set")):
-        assert len(read(tmp_path, variables={"data": data, "version": "v2"}, **source)) == 1
-    assert told(read, tmp_path, variables={"data": "set"}, **source) == (
-        "the path 'set/${version}/a.jsonl' needs a value: put `variables: {version: ...}` into the recipe"
-    )
+def ending(place):
+    return place.rpartition("/")[2]
 
 
 # --- several sources ----------------------------------------------------------------------------------------
@@ -316,136 +40,142 @@ def test_rows_of_further_sources_follow_and_are_divided_with_the_first(tmp_path)
         "where": "text != 'b0'",
         "fractions": {"test": 0.3, "train": 0.7},
     }
-    parts = {split: {row["text"] for row in read(tmp_path, split, **source).rows} for split in ("test", "train")}
+    parts = {split: {row["text"] for row in read(tmp_path, split, **source)} for split in ("test", "train")}
     assert parts["test"] | parts["train"] == {f"a{i}" for i in range(40)} | {f"b{i}" for i in range(1, 40)}
     assert not parts["test"] & parts["train"]
     assert {text[0] for text in parts["test"]} == {text[0] for text in parts["train"]} == {"a", "b"}
 
 
-# --- parallel text ------------------------------------------------------------------------------------------
+def test_each_source_has_its_own_transforms_and_the_condition_sees_what_they_give(tmp_path):
+    (tmp_path / "a.csv").write_text("text,stars\na,1\nb,5\n")
+    (tmp_path / "b.jsonl").write_text(json_lines([{"review": "c", "rating": 5}, {"review": "d", "rating": 1}]))
+    source = {
+        "kind": "csv",
+        "splits": {"all": "a.csv"},
+        "transforms": [{"cast": {"field": "stars", "to": "int"}}],
+        "also": [
+            {
+                "kind": "jsonl",
+                "splits": {"all": "b.jsonl"},
+                "transforms": [{"rename": {"review": "text", "rating": "stars"}}],
+            }
+        ],
+        "where": "stars > 3",
+    }
+    found = read(tmp_path, **source)
+    assert list(found) == [{"text": "b", "stars": 5}, {"text": "c", "stars": 5}]
+    assert places(found) == [f"{tmp_path}/a.csv:3", f"{tmp_path}/b.jsonl:1"]
 
 
-def test_line_i_of_one_file_belongs_to_line_i_of_the_other(tmp_path):
-    (tmp_path / "a.txt").write_bytes("one \u2028 line\r\n\nthree".encode())
-    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"eins\nzwei\rzwei\ndrei\n"))
-    found = read(tmp_path, kind="parallel", splits={"all": {"en": "a.txt", "de": "b.txt.gz"}})
-    assert found.rows == (
-        {"en": "one \u2028 line", "de": "eins"},
-        {"en": "", "de": "zwei\rzwei"},
-        {"en": "three", "de": "drei"},
-    )
-    assert found.places[2] == f"{tmp_path}/a.txt:3"
+def test_a_transform_that_a_row_does_not_fit_is_told_with_the_row(tmp_path):
+    (tmp_path / "a.csv").write_text("text,stars\na,1\nb,five\n")
+    source = {"kind": "csv", "splits": {"all": "a.csv"}, "transforms": [{"cast": {"field": "stars", "to": "int"}}]}
+    message = told(read, tmp_path, **source)
+    assert message.startswith(f"{tmp_path}/a.csv:3: source.transforms.0 (cast): ")
 
 
-def test_parallel_files_of_different_lengths_and_empty_ones_are_told(tmp_path):
-    (tmp_path / "a.txt").write_text("one\ntwo\n")
-    (tmp_path / "b.txt").write_text("eins\n")
-    (tmp_path / "c.txt").write_text("")
-    assert told(read, tmp_path, kind="parallel", splits={"all": {"en": "a.txt", "de": "b.txt"}}) == (
-        f"{tmp_path}/a.txt: parallel files with different numbers of lines: a.txt 2, b.txt 1; line i belongs to line i"
-    )
-    assert told(read, tmp_path, kind="parallel", splits={"all": {"x": "c.txt", "y": "c.txt"}}) == (
-        f"{tmp_path}/c.txt: the file has no rows; give a file with at least one"
-    )
+def test_rows_that_a_transform_makes_of_one_stand_at_its_line(tmp_path):
+    found = rows_of(tmp_path, json_lines([{"a": [1, 2]}, {"a": [3]}]), "x.jsonl", transforms=[{"explode": "a"}])
+    assert list(found) == [{"a": 1}, {"a": 2}, {"a": 3}]
+    assert list(map(ending, places(found))) == ["x.jsonl:1", "x.jsonl:1", "x.jsonl:2"]
 
 
-# --- CoNLL columns ------------------------------------------------------------------------------------------
+# --- fields, and a second file beside the first -------------------------------------------------------------
 
 
-def conll(folder, content):
-    return rows_of(folder, content, "x.conll")
-
-
-def test_sentences_of_tokens_and_tags_become_text_and_entities(tmp_path):
-    found = conll(tmp_path, "Ada\tB-person\nLovelace\tI-person\nwrote\tO\n.\tO\n\n\nIn\tO\nNew\tB-creative-work\n")
-    assert found.rows == (
-        {
-            "text": "Ada Lovelace wrote .",
-            "tokens": ["Ada", "Lovelace", "wrote", "."],
-            "tags": ["B-person", "I-person", "O", "O"],
-            "entities": [{"type": "person", "text": "Ada Lovelace"}],
-        },
-        {
-            "text": "In New",
-            "tokens": ["In", "New"],
-            "tags": ["O", "B-creative-work"],
-            "entities": [{"type": "creative-work", "text": "New"}],
-        },
-    )
-    assert found.places == (f"{tmp_path}/x.conll:1", f"{tmp_path}/x.conll:7")
-
-
-def test_columns_by_spaces_marks_of_documents_and_windows_line_ends_are_understood(tmp_path):
-    found = conll(tmp_path, "-DOCSTART- -X- O O\r\n\r\nEU NNP I-NP I-ORG\r\n. . O O\r\n \r\nPeter NNP I-NP I-PER\r\n")
-    assert [row["text"] for row in found.rows] == ["EU .", "Peter"]
-    assert [row["entities"][0]["type"] for row in found.rows] == ["ORG", "PER"]
-
-
-def test_a_line_with_one_field_is_told(tmp_path):
-    assert told(conll, tmp_path, "EU B-ORG\nrejects\n") == (
-        f"{tmp_path}/x.conll:2: one field where a token and a tag are wanted"
-    )
-
-
-@st.composite
-def tagged(draw):
-    """Spans drawn first, then their tags in one of the schemes: the spans are what must be found."""
-    spans = draw(
-        st.lists(st.tuples(st.sampled_from([None, "PER", "LOC", "creative-work"]), st.integers(1, 3)), max_size=8)
-    )
-    scheme = draw(st.sampled_from(["BIO", "IO", "BIOES", "BILOU"]))
-    tags, expected = [], []
-    for kind, length in spans:
-        first = len(tags)
-        if kind is None:
-            tags += ["O"] * length
-            continue
-        if scheme in ("BIO", "IO"):
-            prefixes = ["B" if scheme == "BIO" else "I", *["I"] * (length - 1)]
-        else:
-            single, last = ("S", "E") if scheme == "BIOES" else ("U", "L")
-            prefixes = [single] if length == 1 else ["B", *["I"] * (length - 2), last]
-        joined = scheme == "IO" and first > 0 and tags[first - 1] == f"I-{kind}"
-        tags += [f"{prefix}-{kind}" for prefix in prefixes]
-        words = [f"w{i}" for i in range(first, len(tags))]
-        if joined:  # without B, two spans of one type that touch are one
-            expected[-1][1].extend(words)
-        else:
-            expected.append((kind, words))
-    return tags, [{"type": kind, "text": " ".join(words)} for kind, words in expected]
-
-
-@given(made=tagged())
-def test_the_spans_that_tags_were_made_of_are_found(made):
-    tags, expected = made
-    assert entities([f"w{i}" for i in range(len(tags))], tags) == expected
-
-
-def plain_spans(tags):
-    """BIO and IO by the words of their definition, token by token."""
-    spans = []
-    for i, tag in enumerate(tags):
-        if tag == "O":
-            continue
-        inside, kind = tag.split("-")
-        goes_on = inside == "I" and i > 0 and tags[i - 1] in (f"B-{kind}", f"I-{kind}")
-        if goes_on:
-            spans[-1]["text"] += f" w{i}"
-        else:
-            spans.append({"type": kind, "text": f"w{i}"})
-    return spans
-
-
-@given(tags=st.lists(st.sampled_from(["O", "B-X", "I-X", "B-Y", "I-Y"]), max_size=12))
-def test_any_sequence_of_bio_tags_gives_the_spans_of_a_plain_reading(tags):
-    assert entities([f"w{i}" for i in range(len(tags))], tags) == plain_spans(tags)
-
-
-def test_tags_without_a_type_give_spans_without_one():
-    assert entities(["a", "b", "c", "d"], ["I", "I", "O", "B"]) == [
-        {"type": "", "text": "a b"},
-        {"type": "", "text": "d"},
+def test_only_the_fields_that_are_named_are_read_in_the_order_of_their_names(tmp_path):
+    content = json_lines([{"a": 1, "b": 2, "c": 3}])
+    assert [list(row.items()) for row in rows_of(tmp_path, content, "x.jsonl", fields=["c", "a"])] == [
+        [("c", 3), ("a", 1)]
     ]
+    assert told(rows_of, tmp_path, content, "x.jsonl", fields=["c", "d"]) == (
+        f'{tmp_path}/x.jsonl:1: source.fields names "d", which the row lacks; known: a, b, c'
+    )
+
+
+def labelled(folder, rows, lines, **source):
+    (folder / "valid.jsonl").write_text(json_lines(rows))
+    (folder / "labels.lst").write_text(lines)
+    splits = {"dev": "valid.jsonl", "test": "valid.jsonl"}
+    return read(folder, kind="jsonl", splits=splits, beside={"label": {"dev": "labels.lst"}}, **source)
+
+
+def test_line_i_of_a_file_beside_is_a_field_of_row_i_in_the_split_that_it_belongs_to(tmp_path):
+    rows = [{"goal": "x"}, {"goal": "y"}, {"goal": "z"}]
+    found = labelled(tmp_path, rows, "1\r\n\n0", split="dev")
+    assert [row["label"] for row in found] == ["1", "", "0"]
+    assert list(map(ending, places(found))) == ["valid.jsonl:1", "valid.jsonl:2", "valid.jsonl:3"]
+    assert list(labelled(tmp_path, rows, "1\n", split="test")) == rows
+
+
+def test_another_number_of_lines_beside_and_a_field_of_that_name_are_told(tmp_path):
+    rows = [{"goal": "x"}, {"goal": "y"}]
+    assert told(labelled, tmp_path, rows, "1\n", split="dev") == (
+        f'{tmp_path}/labels.lst: more rows than lines: line i is the field "label" of row i, and there are 1 lines'
+    )
+    assert told(labelled, tmp_path, rows, "1\n0\n1\n1\n", split="dev") == (
+        f'{tmp_path}/labels.lst: more lines than rows: line i is the field "label" of row i, and there are 2 rows'
+    )
+    assert told(labelled, tmp_path, [{"label": 3}], "1\n", split="dev") == (
+        f'{tmp_path}/valid.jsonl:1: the row has a field "label" already; name the one in source.beside otherwise'
+    )
+
+
+# --- several files that make one row, or one kind of rows ---------------------------------------------------
+
+
+def test_the_label_of_a_row_is_the_class_that_its_file_stands_for(tmp_path):
+    (tmp_path / "pos.txt").write_text("good\nfine\n")
+    (tmp_path / "neg.gz").write_bytes(gzip.compress(b"bad\n"))
+    (tmp_path / "neg2").write_text("awful\n")
+    found = read(tmp_path, kind="classes", splits={"all": {"positive": "pos.txt", "negative": ["neg.gz", "neg2"]}})
+    assert [(row["text"], row["label"]) for row in found] == [
+        ("good", "positive"),
+        ("fine", "positive"),
+        ("bad", "negative"),
+        ("awful", "negative"),
+    ]
+    assert list(map(ending, places(found))) == ["pos.txt:1", "pos.txt:2", "neg.gz:1", "neg2:1"]
+
+
+def test_file_j_of_one_pattern_belongs_to_file_j_of_the_other(tmp_path):
+    for name, text in {"a1.en": "one\n", "a10.en": "ten\n", "a2.en": "two\n", "a1.de": "eins\n"}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "a2.de").write_text("zwei\n")
+    splits = {"all": {"en": "*.en", "de": "*.de"}}
+    assert told(read, tmp_path, kind="parallel", splits=splits) == (
+        f"{tmp_path}/a10.en: the paths name different numbers of files; file j of one belongs to file j of the others"
+    )
+    (tmp_path / "a10.de").write_text("zehn\n")
+    found = read(tmp_path, kind="parallel", splits=splits)
+    assert list(found) == [{"en": "one", "de": "eins"}, {"en": "two", "de": "zwei"}, {"en": "ten", "de": "zehn"}]
+    assert list(map(ending, places(found))) == ["a1.en:1", "a2.en:1", "a10.en:1"]
+
+
+def test_a_list_of_files_gives_a_list_of_references(tmp_path):
+    for name, text in {"src": "a\nb\n", "ref0": "A\nB\n", "ref1": "AA\nBB\n"}.items():
+        (tmp_path / name).write_text(text)
+    found = read(tmp_path, kind="parallel", splits={"all": {"source": "src", "references": ["ref0", "ref1"]}})
+    assert list(found) == [{"source": "a", "references": ["A", "AA"]}, {"source": "b", "references": ["B", "BB"]}]
+    one = read(tmp_path, kind="parallel", splits={"all": {"source": "src", "references": ["ref0"]}})
+    assert list(one) == [{"source": "a", "references": ["A"]}, {"source": "b", "references": ["B"]}]
+
+
+def test_documents_are_put_together_by_the_names_of_their_files(tmp_path):
+    for name, text in {"2.abstr": "second\ntext\n", "10.abstr": "tenth", "2.keys": "x; y", "10.keys": "z"}.items():
+        (tmp_path / name).write_text(text)
+    splits = {"all": {"abstract": "*.abstr", "keys": "*.keys"}}
+    found = read(tmp_path, kind="documents", splits=splits)
+    assert list(found) == [
+        {"id": "2", "abstract": "second\ntext\n", "keys": "x; y"},
+        {"id": "10", "abstract": "tenth", "keys": "z"},
+    ]
+    assert list(map(ending, places(found))) == ["2.abstr:1", "10.abstr:1"]
+    (tmp_path / "10.keys").rename(tmp_path / "11.keys")
+    assert told(read, tmp_path, kind="documents", splits=splits) == (
+        f'{tmp_path}/11.keys: the "keys" of another document (11, not 10); files that belong together have one name '
+        "and differ in their suffix"
+    )
 
 
 # --- Hugging Face data sets ---------------------------------------------------------------------------------
@@ -467,10 +197,10 @@ def saved(tmp_path_factory):
 
 def test_a_saved_data_set_is_read_from_a_path_beside_the_task(saved):
     found = read(saved, "train", kind="huggingface", path="two", splits={"train": "train"})
-    assert found.rows == ({"text": "007", "label": 1}, {"text": "no\nNA", "label": None})
-    assert found.places[1] == f"huggingface:{saved}/two[train]:1"
+    assert tuple(found) == ({"text": "007", "label": 1}, {"text": "no\nNA", "label": None})
+    assert found.place(1) == f"huggingface:{saved}/two[train]:1"
     with_variable = read(saved, "t", variables={"d": "two"}, kind="huggingface", path="${d}", splits={"t": "test"})
-    assert with_variable.rows == ({"text": "x", "label": 2},)
+    assert tuple(with_variable) == ({"text": "x", "label": 2},)
 
 
 def test_a_saved_data_set_without_splits_is_the_split_all(saved):
@@ -490,6 +220,23 @@ def test_an_unknown_split_and_a_folder_without_data_are_told(saved):
     assert message.endswith("; check the name, and that the hub can be reached")
 
 
+def test_columns_that_nobody_wants_are_not_decoded_and_an_unknown_one_is_told(saved):
+    source = {"kind": "huggingface", "path": "two", "splits": {"train": "train"}}
+    assert list(read(saved, "train", **source, fields=["label"])) == [{"label": 1}, {"label": None}]
+    assert told(read, saved, "train", **source, fields=["lable"]) == (
+        f'huggingface:{saved}/two: source.fields: no column "lable"; did you mean "label"? (label, text)'
+    )
+
+
+def test_a_local_data_set_that_changed_is_read_again(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    for value in ("a", "b"):
+        shutil.rmtree(tmp_path / "set", ignore_errors=True)
+        datasets.Dataset.from_list([{"text": value}]).save_to_disk(str(tmp_path / "set"))
+        found = read(tmp_path, kind="huggingface", path="set", splits={"all": "all"})
+        assert list(found) == [{"text": value}]
+
+
 # --- which rows ---------------------------------------------------------------------------------------------
 
 many_rows = st.lists(st.fixed_dictionaries({"text": texts}), min_size=1, max_size=30)
@@ -502,7 +249,7 @@ def divided(folder, rows, fractions):
     """Split to the texts of its rows, in order."""
     (folder / "rows.jsonl").write_text(json_lines(rows), encoding="utf-8")
     source = {"kind": "jsonl", "splits": {"all": "rows.jsonl"}, "fractions": fractions}
-    return {split: [row["text"] for row in read(folder, split, **source).rows] for split in fractions}
+    return {split: [row["text"] for row in read(folder, split, **source)] for split in fractions}
 
 
 @settings(deadline=None)
@@ -546,7 +293,7 @@ def test_the_hash_of_a_row_is_the_blake2b_of_its_json_with_sorted_keys():
 def sampled(folder, rows, **rows_each):
     (folder / "rows.jsonl").write_text(json_lines(rows), encoding="utf-8")
     sample = {"by": "stars", "rows_each": rows_each}
-    return read(folder, kind="jsonl", splits={"all": "rows.jsonl"}, sample=sample).rows
+    return read(folder, kind="jsonl", splits={"all": "rows.jsonl"}, sample=sample)
 
 
 stars = st.lists(st.fixed_dictionaries({"stars": st.integers(1, 3), "text": texts}), min_size=1, max_size=30)
@@ -560,7 +307,7 @@ def test_a_sample_has_as_many_rows_of_each_value_and_does_not_depend_on_their_or
     there = Counter(row["stars"] for row in rows)
     assert Counter(row["stars"] for row in chosen) == {value: min(each, count) for value, count in there.items()}
     shuffled = random.Random(seed).sample(rows, len(rows))
-    assert sampled(folder, shuffled, all=each) == chosen
+    assert list(sampled(folder, shuffled, all=each)) == list(chosen)
 
 
 def test_a_row_that_lacks_the_field_of_the_sample_is_told(tmp_path):
@@ -572,9 +319,9 @@ def test_a_row_that_lacks_the_field_of_the_sample_is_told(tmp_path):
 def test_only_rows_for_which_a_condition_holds_are_kept_and_know_their_line(tmp_path):
     content = json_lines([{"text": "a", "stars": 5}, {"text": " ", "stars": 5}, {"text": "b", "stars": 1}])
     found = rows_of(tmp_path, content, "rows.jsonl", where="text | trim and stars > 3")
-    assert [row["text"] for row in found.rows] == ["a"]
+    assert [row["text"] for row in found] == ["a"]
     found = rows_of(tmp_path, content, "rows.jsonl", where="stars < 3")
-    assert found.places == (f"{tmp_path}/rows.jsonl:3",)
+    assert places(found) == [f"{tmp_path}/rows.jsonl:3"]
     assert len(rows_of(tmp_path, content, "rows.jsonl", where="false")) == 0
 
 
@@ -588,6 +335,181 @@ def test_a_condition_that_a_row_does_not_fit_is_told_with_the_row(tmp_path):
     )
 
 
+texts_apart = st.lists(texts, min_size=1, max_size=40, unique=True)
+
+
+@settings(deadline=None)
+@given(values=texts_apart, count=st.integers(1, 50), seed=st.integers(-9, 9))
+def test_a_sample_of_n_rows_has_n_of_them_and_does_not_depend_on_their_order(tmp_path_factory, values, count, seed):
+    folder = tmp_path_factory.mktemp("sample")
+    sample = {"rows": count, "seed": seed}
+    chosen = list(rows_of(folder, json_lines([{"a": value} for value in values]), "x.jsonl", sample=sample))
+    assert len({row["a"] for row in chosen}) == len(chosen) == min(count, len(values))
+    shuffled = random.Random(seed).sample(values, len(values))
+    assert list(rows_of(folder, json_lines([{"a": value} for value in shuffled]), "x.jsonl", sample=sample)) == chosen
+    fewer = rows_of(
+        folder,
+        json_lines([{"a": value} for value in values]),
+        "x.jsonl",
+        sample={"rows": max(1, count // 2), "seed": seed},
+    )
+    assert list(fewer) == chosen[: max(1, count // 2)]
+
+
+def test_another_seed_chooses_other_rows_and_each_row_as_often(tmp_path):
+    content = json_lines([{"a": i} for i in range(50)])
+    counts = Counter(
+        row["a"]
+        for seed in range(200)
+        for row in rows_of(tmp_path, content, "x.jsonl", sample={"rows": 10, "seed": seed})
+    )
+    # 2,000 draws over 50 rows, 40 each, with a standard deviation of 5.7; the hash is fixed, so this cannot flicker.
+    assert len(counts) == 50
+    assert all(15 <= count <= 65 for count in counts.values())
+
+
+def test_a_sample_may_be_of_some_splits_only_and_of_the_parts_that_fractions_make(tmp_path):
+    content = json_lines([{"a": i} for i in range(100)])
+    source = {"fractions": {"test": 0.5, "train": 0.5}, "sample": {"rows": {"test": 7}}}
+    parts = {}
+    for split in ("test", "train"):
+        (tmp_path / "x.jsonl").write_text(content)
+        parts[split] = list(read(tmp_path, split, kind="jsonl", splits={"all": "x.jsonl"}, **source))
+    assert len(parts["test"]) == 7
+    assert 30 < len(parts["train"]) < 70
+    assert not [row for row in parts["test"] if row in parts["train"]]
+
+
+# --- splits that the rows themselves name, or that keep some rows together ----------------------------------
+
+
+def by_field(folder, split, rows, splits):
+    (folder / "x.jsonl").write_text(json_lines(rows))
+    source = {"kind": "jsonl", "splits": {"all": "x.jsonl"}, "split_by": {"field": "split", "splits": splits}}
+    return [row["a"] for row in read(folder, split, **source)]
+
+
+def test_the_split_of_a_row_is_what_a_field_of_it_says(tmp_path):
+    rows = [{"a": i, "split": split} for i, split in enumerate(["train", "dev", 3, "train", "val", None, "other"])]
+    splits = {"train": "train", "validation": ["dev", "val"], "test": "3"}
+    assert by_field(tmp_path, "train", rows, splits) == [0, 3]
+    assert by_field(tmp_path, "validation", rows, splits) == [1, 4]
+    assert by_field(tmp_path, "test", rows, splits) == [2]
+    source = {"kind": "jsonl", "splits": {"all": "a"}, "split_by": {"field": "split", "splits": splits}}
+    assert split_names(SourceChoice.model_validate(source)) == ["train", "validation", "test"]
+
+
+def test_a_split_that_no_row_names_and_a_row_without_the_field_are_told(tmp_path):
+    rows = [{"a": 1, "split": "training"}, {"a": 2, "split": "training"}, {"a": 3, "split": "testing"}]
+    assert told(by_field, tmp_path, "train", rows, {"train": ["train", "trn"]}) == (
+        "source.split_by: no row has train or trn as split; rows have training, testing"
+    )
+    assert told(by_field, tmp_path, "train", [*rows, {"a": 4}], {"train": "training"}) == (
+        f'{tmp_path}/x.jsonl:4: source.split_by asks for field "split", which the row lacks'
+    )
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({"text": st.sampled_from("abcdefgh"), "label": texts}), min_size=1, max_size=30
+    ),
+    fractions=shares,
+)
+def test_rows_that_agree_in_the_fields_that_are_hashed_stay_together(tmp_path_factory, rows, fractions):
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "x.jsonl").write_text(json_lines(rows))
+    source = {"kind": "jsonl", "splits": {"all": "x.jsonl"}, "fractions": fractions, "fractions_by": ["text"]}
+    parts = [list(read(folder, split, **source)) for split in fractions]
+    assert sorted(repr(row) for part in parts for row in part) == sorted(map(repr, rows))
+    owners = Counter(text for part in parts for text in {row["text"] for row in part})
+    assert set(owners.values()) == {1}
+
+
+def test_rows_that_were_made_of_one_record_are_in_one_split(tmp_path):
+    records = [{"id": i, "turns": [f"turn {j} of {i}" for j in range(1 + i % 4)]} for i in range(60)]
+    (tmp_path / "x.jsonl").write_text(json_lines(records))
+    source = {"kind": "jsonl", "splits": {"all": "x.jsonl"}, "fractions": {"test": 0.5, "train": 0.5}}
+    transforms = [{"explode": "turns"}, {"cast": {"field": "id", "to": "text"}}]
+    parts = {split: list(read(tmp_path, split, **source, transforms=transforms)) for split in ("test", "train")}
+    assert sum(map(len, parts.values())) == sum(len(record["turns"]) for record in records)
+    owners = [{row["id"] for row in part} for part in parts.values()]
+    assert not owners[0] & owners[1]
+    assert all(15 < len(owner) < 45 for owner in owners)
+
+
+def test_a_row_without_a_field_that_is_hashed_is_told(tmp_path):
+    (tmp_path / "x.jsonl").write_text(json_lines([{"a": 1}]))
+    source = {"kind": "jsonl", "splits": {"all": "x.jsonl"}, "fractions": {"all": 1.0}, "fractions_by": ["b"]}
+    assert told(read, tmp_path, **source) == (
+        f'{tmp_path}/x.jsonl:1: source.fractions_by asks for field "b", which the row lacks'
+    )
+
+
+def test_rows_that_follow_each_other_and_agree_become_one_with_lists_of_what_differs(tmp_path):
+    content = "mr,ref,n\na,A,1\na,AA,2\nb,B,3\na,AAA,4\n"
+    found = rows_of(tmp_path, content, "x.csv", group={"by": ["mr"], "into": {"refs": "ref"}})
+    assert list(found) == [
+        {"mr": "a", "n": "1", "refs": ["A", "AA"]},
+        {"mr": "b", "n": "3", "refs": ["B"]},
+        {"mr": "a", "n": "4", "refs": ["AAA"]},
+    ]
+    assert list(map(ending, places(found))) == ["x.csv:2", "x.csv:4", "x.csv:5"]
+    assert told(rows_of, tmp_path, content, "x.csv", group={"by": ["mrs"], "into": {"refs": "ref"}}) == (
+        f'{tmp_path}/x.csv:2: source.group names "mrs", which the row lacks; did you mean "mr"? (mr, n, ref)'
+    )
+
+
+def test_grouping_comes_after_the_transforms_and_before_the_condition(tmp_path):
+    source = {
+        "transforms": [{"rename": {"meaning": "mr"}}],
+        "group": {"by": ["mr"], "into": {"refs": "ref"}},
+        "where": "refs | length > 1",
+    }
+    found = rows_of(tmp_path, "meaning,ref\na,A\na,AA\nb,B\n", "x.csv", **source)
+    assert list(found) == [{"mr": "a", "refs": ["A", "AA"]}]
+
+
+# --- rows by number -----------------------------------------------------------------------------------------
+
+
+def test_rows_are_made_anew_each_time_and_found_by_number_from_either_end(tmp_path):
+    rows = rows_of(tmp_path, json_lines([{"a": [1]}, {"a": [2]}, {"a": [3]}]), "x.jsonl")
+    rows[0]["a"].append("changed")
+    assert (rows[0], rows[-1], len(rows)) == ({"a": [1]}, {"a": [3]}, 3)
+    assert (rows.place(-1), rows.place(1)) == (f"{tmp_path}/x.jsonl:3", f"{tmp_path}/x.jsonl:2")
+    for number in (3, -4):
+        with pytest.raises(IndexError, match=f"^no row {number}; there are 3$"):
+            rows[number]
+
+
+@given(
+    rows=st.lists(st.dictionaries(texts, texts | st.integers()), max_size=12),
+    picks=st.lists(st.integers(0, 11), max_size=6),
+    again=st.lists(st.integers(0, 5), max_size=3),
+)
+def test_chosen_rows_are_a_view_whose_digest_is_that_of_the_same_rows(rows, picks, again):
+    whole = Rows.of(rows)
+    picks = [pick for pick in picks if pick < len(rows)]
+    view = whole.chosen(picks)
+    assert list(view) == [rows[pick] for pick in picks]
+    assert [view.place(i) for i in range(len(view))] == [f"row {pick}" for pick in picks]
+    assert view.digest == Rows.of([rows[pick] for pick in picks]).digest
+    again = [pick for pick in again if pick < len(picks)]
+    assert list(view.chosen(again)) == [rows[picks[pick]] for pick in again]
+    with pytest.raises(IndexError):
+        whole.chosen([len(rows)])
+
+
+@given(rows=st.lists(st.dictionaries(texts, st.integers(0, 3), max_size=3), max_size=4), seed=st.integers(0, 9))
+def test_a_digest_changes_with_the_order_of_rows_and_of_keys_and_with_nothing_else(rows, seed):
+    other = random.Random(seed).sample(rows, len(rows))
+    turned = [dict(reversed(row.items())) for row in rows]
+    assert (Rows.of(other).digest == Rows.of(rows).digest) == (list(map(repr, other)) == list(map(repr, rows)))
+    assert (Rows.of(turned).digest == Rows.of(rows).digest) == (list(map(repr, turned)) == list(map(repr, rows)))
+    assert (Rows.of(turned).hashes()[:, 1] == Rows.of(rows).hashes()[:, 1]).all()
+
+
 # --- mistakes in a task's `source` --------------------------------------------------------------------------
 
 TASK = """\
@@ -597,28 +519,79 @@ templates: [{name: t, text: "{{ a }} ||| {{ a }}"}]
 source:
 """
 SOURCES = {
-    "  kind: json\n  splits: {all: a}": (
-        ':5: source.kind: unknown value "json"; did you mean "jsonl"? (conll, csv, huggingface, jsonl, parallel, tsv)'
+    "  kind: jsno\n  splits: {all: a}": (
+        ':5: source.kind: unknown value "jsno"; did you mean "json"? (arrow, classes, conll, csv, documents, '
+        "huggingface, json, jsonl, parallel, parquet, sql, tsv, ...)"
     ),
     "  kind: csv": ":4: source.splits: is missing; add it",
     "  kind: csv\n  splits: {}": ":6: source.splits: is empty; give at least one",
     "  kind: csv\n  splits: {all: a}\n  wher: a": (
-        ':7: source.wher: unknown key "wher"; did you mean "where"? (also, config, fractions, header, kind, '
-        "path, revision, sample, splits, where)"
+        ':7: source.wher: unknown key "wher"; did you mean "where"? (also, beside, columns, config, delimiter, '
+        "encoding, fields, fractions, fractions_by, group, header, kind, ...)"
     ),
-    "  kind: csv\n  splits:\n    all: 5": ":7: source.splits.all: a list is wanted, such as [5]",
+    "  kind: csv\n  splits:\n    all: 5": ":7: source.splits.all: text is wanted, not 5; put quotes around it",
     "  kind: csv\n  splits:\n    all: {a: b}": ":7: source.splits.all: kind: csv wants a file or a list of files here",
     "  kind: csv\n  splits:\n    all: ''": ":7: source.splits.all: kind: csv wants a file or a list of files here",
     "  kind: csv\n  splits:\n    all: []": ":7: source.splits.all: kind: csv wants a file or a list of files here",
+    "  kind: csv\n  splits:\n    all: [a, '']": ":7: source.splits.all: kind: csv wants a file or a list of files here",
     "  kind: parallel\n  splits:\n    all: a": ":7: source.splits.all: kind: parallel wants {field: file, ...} here",
+    "  kind: classes\n  splits:\n    all: [a]": ":7: source.splits.all: kind: classes wants {label: file, ...} here",
+    "  kind: documents\n  splits:\n    all: {text: [a, b]}": (
+        ":7: source.splits.all: kind: documents wants {field: pattern of files, ...} here"
+    ),
     "  kind: huggingface\n  path: a\n  splits:\n    all: [a]": (
         ":8: source.splits.all: kind: huggingface wants the name of a split of the data set here"
     ),
+    "  kind: sql\n  url: sqlite:///a.db\n  splits:\n    all: [a]": (
+        ":8: source.splits.all: kind: sql wants a query here"
+    ),
     "  kind: huggingface\n  splits: {all: a}": (
-        ":4: source.path: names a Hugging Face data set: it belongs to kind: huggingface, and is needed there"
+        ":4: source.path: is missing; kind: huggingface needs it: the name of the data set on the hub, or a local "
+        "folder"
+    ),
+    "  kind: sql\n  splits: {all: a}": (
+        ":4: source.url: is missing; kind: sql needs it: the address of the database, such as sqlite:///rows.db"
+    ),
+    "  kind: xml\n  splits: {all: a}": (
+        ":4: source.records: is missing; kind: xml needs it: which elements are rows, such as .//item"
     ),
     "  kind: csv\n  path: a\n  splits: {all: a}": (
-        ":6: source.path: names a Hugging Face data set: it belongs to kind: huggingface, and is needed there"
+        ":6: source.path: belongs to kind: huggingface; this source is of kind: csv, so remove it"
+    ),
+    "  kind: csv\n  records: a\n  splits: {all: a}": (
+        ":6: source.records: belongs to kind: json, yaml or xml; this source is of kind: csv, so remove it"
+    ),
+    "  kind: jsonl\n  quoting: none\n  splits: {all: a}": (
+        ":6: source.quoting: belongs to kind: csv or tsv; this source is of kind: jsonl, so remove it"
+    ),
+    "  kind: csv\n  quoting: all\n  splits: {all: a}": (
+        ':6: source.quoting: unknown value "all"; known: minimal, none'
+    ),
+    "  kind: csv\n  delimiter: '||'\n  splits: {all: a}": (
+        ":6: source.delimiter: is one character where fields may be quoted; add `quoting: none`"
+    ),
+    "  kind: csv\n  delimiter: ''\n  splits: {all: a}": (
+        ':6: source.delimiter: at least one character is wanted, and no line end, not ""'
+    ),
+    "  kind: csv\n  columns: 1\n  splits: {all: a}": ":6: source.columns: must be at least 2, not 1",
+    "  kind: csv\n  columns: 2\n  header: [a]\n  splits: {all: a}": ":6: source.columns: is 2, but `header` names 1",
+    "  kind: csv\n  columns: 2\n  quoting: minimal\n  splits: {all: a}": (
+        ":6: source.columns: takes the rest of the line as it is; leave `quoting: minimal` out"
+    ),
+    "  kind: csv\n  header: [a, b, a]\n  splits: {all: a}": (
+        ':6: source.header.2: column "a" stands twice; rename one'
+    ),
+    "  kind: csv\n  encoding: utf-9\n  splits: {all: a}": (
+        ':6: source.encoding: unknown encoding; such as utf-8, latin-1, cp1252, utf-16, shift_jis, gb18030, not "utf-9"'
+    ),
+    "  kind: csv\n  encoding: hex\n  splits: {all: a}": (
+        ':6: source.encoding: unknown encoding; such as utf-8, latin-1, cp1252, utf-16, shift_jis, gb18030, not "hex"'
+    ),
+    "  kind: csv\n  splits: {all: a}\n  beside: {label: {al: b}}": (
+        ':7: source.beside.label.al: no such split; did you mean "all"? (all)'
+    ),
+    "  kind: huggingface\n  path: a\n  splits: {all: a}\n  beside: {label: {all: b}}": (
+        ":8: source.beside: belongs to files; this source is of kind: huggingface, so remove it"
     ),
     "  kind: csv\n  splits: {all: a}\n  fractions: {a: 0.5, b: 0.4}": ":7: source.fractions: must sum to 1, not 0.9",
     "  kind: csv\n  splits: {all: a}\n  fractions: {a: 1.5, b: -0.5}": (
@@ -627,11 +600,34 @@ SOURCES = {
     "  kind: csv\n  splits: {a: a}\n  fractions: {a: 1}": (
         ":7: source.fractions: divides one split that is called `all`; name the one split so"
     ),
+    "  kind: csv\n  splits: {a: a}\n  split_by: {field: x, splits: {a: b}}": (
+        ":7: source.split_by: divides one split that is called `all`; name the one split so"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  fractions: {a: 1}\n  split_by: {field: x, splits: {a: b}}": (
+        ":8: source.split_by: divides the rows too; give either this or `fractions`"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  split_by:\n    field: x\n    splits: {a: b, c: [d, b]}": (
+        ':9: source.split_by.splits.c: "b" is of the split a already'
+    ),
+    "  kind: csv\n  splits: {all: a}\n  fractions_by: [a]": (
+        ":7: source.fractions_by: says how `fractions` divides; give these too"
+    ),
     "  kind: csv\n  splits: {all: a}\n  sample: {by: x, rows_each: {al: 3}}": (
         ':7: source.sample.rows_each.al: no such split; did you mean "all"? (all)'
     ),
     "  kind: csv\n  splits: {all: a}\n  sample: {by: x, rows_each: {all: 0}}": (
         ":7: source.sample.rows_each.all: must be at least 1, not 0"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  sample: {rows: {al: 3}}": (
+        ':7: source.sample.rows.al: no such split; did you mean "all"? (all)'
+    ),
+    "  kind: csv\n  splits: {all: a}\n  sample: {rows: 3, by: x}": ":7: source.sample.by: needs `rows_each` beside it",
+    "  kind: csv\n  splits: {all: a}\n  sample: {rows: 3, by: x, rows_each: {all: 1}}": (
+        ":7: source.sample: give either `by` and `rows_each`, or `rows`"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  sample: {}": ":7: source.sample: give either `by` and `rows_each`, or `rows`",
+    "  kind: csv\n  splits: {all: a}\n  sample: {by: x, rows_each: {all: 1}, seed: 1}": (
+        ":7: source.sample.seed: belongs to `rows`; the rows of each value are fixed"
     ),
     "  kind: csv\n  splits: {all: a}\n  also:\n    - {kind: csv, splits: {train: a}}": (
         ":8: source.also.0.splits: must be the same as above (all)"
@@ -641,6 +637,38 @@ SOURCES = {
     ),
     "  kind: csv\n  splits: {all: a}\n  where: a b": (
         ":7: source.where is not valid Jinja (line 1 of the text): expected token ')', got 'b'"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - {rename: {a: b}, explode: c}": (
+        ":8: source.transforms.0: a transform has one key, such as {rename: {old: new}}; these are 2 (explode, rename)"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - {}": (
+        ":8: source.transforms.0: a transform has one key, such as {rename: {old: new}}; this is empty"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - explode:": (
+        ":8: source.transforms.0.explode: is empty; say what it applies to"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - renam: {a: b}": (
+        ':8: source.transforms.0.renam: unknown key "renam"; did you mean "rename"? (cast, conversation, explode, '
+        "filter, join, map, python, regex, rename, split, strip_prefix, strip_suffix, ...)"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - join: {fields: [a], wiht: x, into: b}": (
+        ':8: source.transforms.0.join.wiht: unknown key "wiht"; did you mean "with"? (fields, into, with)'
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - cast: {field: a, to: integer}": (
+        ':8: source.transforms.0.cast.to: unknown value "integer"; did you mean "int"? (bool, float, int, json, text)'
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - regex: {field: a, pattern: '(a'}": (
+        ':8: source.transforms.0.regex.pattern: not a valid pattern: missing ) at position 2, not "(a"'
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - regex: {field: a, pattern: 'a'}": (
+        ":8: source.transforms.0.regex.pattern: has no group; put round brackets around what is wanted, or "
+        "give `replace`"
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - filter: a b": (
+        ":8: source.transforms.0.filter: not valid Jinja (line 1 of the text): expected token ')', got 'b', not \"a b\""
+    ),
+    "  kind: csv\n  splits: {all: a}\n  transforms:\n    - python: os.system": (
+        ':8: source.transforms.0.python: a function is named as package.module:function, not "os.system"'
     ),
 }
 

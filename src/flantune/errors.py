@@ -19,9 +19,14 @@ class FlantuneError(Exception):
     """
 
     def __init__(self, message: str, place: Place | str | Path | None = None) -> None:
-        self.message = " ".join(message.split())
-        self.place = str(place) if place is not None else None
+        self.message = _printable(" ".join(message.split()))
+        self.place = _printable(str(place)) if place is not None else None
         super().__init__(f"{self.place}: {self.message}" if self.place else self.message)
+
+
+def _printable(text: str) -> str:
+    """The text with codes in place of what would move a terminal's cursor or hide what follows: it may quote a file."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,18 @@ def nearest(name: str, known: Iterable[str], *, show: int = 12) -> str:
     >>> nearest("acuracy", ["accuracy", "bleu"])
     'did you mean "accuracy"? (accuracy, bleu)'
     """
-    names = sorted(known)
+    names = sorted(map(shortened, known))
     if not names:
         return "there are none"
     listed = ", ".join(names[:show]) + (", ..." if len(names) > show else "")
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(shortened(name), names, n=1, cutoff=0.6)
     return (f'did you mean "{close[0]}"? ' if close else "known: ") + (f"({listed})" if close else listed)
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """The text, or its beginning: a name that a message quotes from a file can be as long as the file.
+
+    >>> shortened("a short one"), shortened("x" * 100, most=8)
+    ('a short one', 'xxxxx...')
+    """
+    return text if len(text) <= most else f"{text[: most - 3]}..."

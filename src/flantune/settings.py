@@ -14,6 +14,21 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("flantune"))
 
 
+def cache_limit() -> str:
+    """How large the cache may become before the least recently used of it is removed: `FLANTUNE_CACHE_LIMIT`."""
+    return os.environ.get("FLANTUNE_CACHE_LIMIT") or "20GB"
+
+
+def environment_value(name: str) -> str | None:
+    """What a variable holds that a task's file names as `${env:NAME}`; None where it is not set, or empty."""
+    return os.environ.get(name) or None
+
+
+def library_folders() -> dict[str, str]:
+    """What the system needs to start this Python once more, nothing private: where its shared libraries lie."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+
+
 def package_index() -> str:
     """Address of the Python package index that pip or uv is set to use here, without a final slash.
 
