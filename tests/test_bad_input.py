@@ -14,6 +14,8 @@ from runs import write_recipe
 
 TASK = """\
 name: mails
+license: CC0-1.0
+origins: [mails]
 metrics: [accuracy]
 source:
   kind: csv
@@ -23,7 +25,7 @@ templates:
     text: "Kind: {{ body }} ||| {{ kind }}"
 """
 TABLE = "body,kind\nWhere is it?,question\nThank you.,praise\n"
-KEYS = "adapter, evaluation, mixture, model, name, output, seed, tasks, training, unseen, variables"
+KEYS = "adapter, allow_code, evaluation, ledger, mixture, model, name, output, seed, tasks, training, unseen, ..."
 STARTERS = (
     "starter/code_translation, starter/dialogue_summary, starter/dialogue_title, starter/entity_recognition, "
     "starter/instructions, starter/intent, starter/kept_behaviour, starter/kept_knowledge, starter/review_rating"
@@ -38,7 +40,7 @@ METRICS = (
 def folder(tmp_path, monkeypatch):
     """The working folder, with a task of two rows that has no mistake in it yet."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FLANTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FLANTUNE_CACHE", str(tmp_path.with_name(f"{tmp_path.name}-cache")))
     (tmp_path / "mails.yaml").write_text(TASK)
     (tmp_path / "mails.csv").write_text(TABLE)
     (tmp_path / "letters.csv").write_text(TABLE)
@@ -69,7 +71,7 @@ def complaint(folder, monkeypatch, capsys, *arguments):
         main()
     out, err = capsys.readouterr()
     assert stopped.value.code == 2
-    assert out == ""
+    assert all(": note: " in line for line in out.splitlines())  # lint tells what else it saw
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert everything_in(folder) == before
@@ -77,12 +79,14 @@ def complaint(folder, monkeypatch, capsys, *arguments):
 
 
 def test_a_task_and_a_recipe_without_a_mistake_are_taken(recipe, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["flantune", "tasks", "check", "mails.yaml", "words.yaml"])
+    monkeypatch.setattr(sys, "argv", ["flantune", "tasks", "lint", "mails.yaml", "words.yaml"])
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 0
     assert capsys.readouterr().out == (
-        "mails.yaml: 2 rows, 2 renderings, no mistake found\nwords.yaml: 52 rows, 156 renderings, no mistake found\n"
+        "mails: 2 rows, 2 prompts, no error, 0 warnings, 0 notes\n"
+        "words.yaml:1: warning: no `license`; say under what terms the rows may be used\n"
+        "words: 52 rows, 156 prompts, no error, 1 warning, 0 notes\n"
     )
     monkeypatch.setattr(sys, "argv", ["flantune", "plan", str(recipe), "--json"])
     with pytest.raises(SystemExit) as stopped:
@@ -91,9 +95,23 @@ def test_a_task_and_a_recipe_without_a_mistake_are_taken(recipe, monkeypatch, ca
     assert json.loads(capsys.readouterr().out)["draws"] == 64
 
 
+def test_a_task_that_cannot_be_read_does_not_hide_the_others(recipe, monkeypatch, capsys):
+    """Two files are wrong, one before and one after a good one: each has its line, and the good one its own."""
+    folder = recipe.parent
+    (folder / "a.yaml").write_text("source: [\n", encoding="utf-8")
+    (folder / "z.yaml").write_text("name: z\nsource:\n  kind: csf\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["flantune", "tasks", "lint", "a.yaml", "mails.yaml", "z.yaml"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    out, err = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert out == "mails: 2 rows, 2 prompts, no error, 0 warnings, 0 notes\n"
+    assert [line.partition(": ")[2].partition(":")[0] for line in err.splitlines()] == ["a.yaml", "z.yaml"]
+
+
 # --- tasks --------------------------------------------------------------------------------------------------
 
-# What is put in place of what, in which file, and what `flantune tasks check mails.yaml` says.
+# What is put in place of what, in which file, and what `flantune tasks lint mails.yaml` says.
 TASK_MISTAKES = {
     "a file that is not there": (
         "mails.yaml",
@@ -124,47 +142,47 @@ TASK_MISTAKES = {
         "mails.yaml",
         "{{ body }}",
         "{{ boddy }}",
-        'mails.yaml:7: template "short" asks for field "boddy", which the row lacks; did you mean "body"? (body, kind) '
-        "(row at mails.csv:2)",
+        'mails.yaml:9: template "short" asks for field "boddy", which the row lacks; did you mean "body"? (body, kind) '
+        "(row at mails.csv:2; 2 rows in all)",
     ),
     "a template with an empty target": (
         "mails.csv",
         "Thank you.,praise",
         "Thank you.,",
-        'mails.yaml:7: template "short" renders an empty target; filter such rows or change the template (row at '
+        'mails.yaml:9: template "short" renders an empty target; filter such rows or change the template (row at '
         "mails.csv:3)",
     ),
     "a template without bars": (
         "mails.yaml",
         "|||",
         "||",
-        'mails.yaml:7: template "short" has no "|||" between input and target; add it',
+        'mails.yaml:9: template "short" has no "|||" between input and target; add it',
     ),
     "a template that leaves its sandbox": (
         "mails.yaml",
         "{{ body }}",
         "{{ body.__class__ }}",
-        "mails.yaml:7: template \"short\" does what a template may not do: access to attribute '__class__' of 'str' "
-        "object is unsafe. (row at mails.csv:2)",
+        "mails.yaml:9: template \"short\" does what a template may not do: access to attribute '__class__' of 'str' "
+        "object is unsafe. (row at mails.csv:2; 2 rows in all)",
     ),
     "an unknown key": (
         "mails.yaml",
         "metrics:",
         "metric:",
-        'mails.yaml:2: metric: unknown key "metric"; did you mean "metrics"? (answer_choices, cluster, description, '
-        "evaluate_by, fields, language, license, max_new_tokens, metrics, name, origins, references, ...)",
+        'mails.yaml:4: metric: unknown key "metric"; did you mean "metrics"? (answer_choices, cluster, description, '
+        "empty, evaluate_by, exemplar_formats, fields, language, license, max_new_tokens, metrics, name, ...)",
     ),
     "broken YAML": (
         "mails.yaml",
         "metrics: [accuracy]",
         "metrics: [accuracy",
-        "mails.yaml:3: not valid YAML: expected ',' or ']', but got ':'",
+        "mails.yaml:5: not valid YAML: expected ',' or ']', but got ':'",
     ),
     "a variable without a value": (
         "mails.yaml",
         "{all: mails.csv}",
         "{all: '${data}/mails.csv'}",
-        "mails.yaml:3: the path '${data}/mails.csv' needs a value: put `variables: {data: ...}` into the recipe",
+        "mails.yaml:5: the path '${data}/mails.csv' needs a value: put `variables: {data: ...}` into the recipe",
     ),
 }
 
@@ -173,41 +191,23 @@ TASK_MISTAKES = {
 def test_a_mistake_in_a_task_is_told_in_one_line(folder, monkeypatch, capsys, mistake):
     file, old, new, message = TASK_MISTAKES[mistake]
     change(folder / file, old, new)
-    assert complaint(folder, monkeypatch, capsys, "tasks", "check", "mails.yaml") == message
+    assert complaint(folder, monkeypatch, capsys, "tasks", "lint", "mails.yaml") == message
 
 
 def test_what_a_file_holds_cannot_steer_the_terminal(folder, monkeypatch, capsys):
     change(folder / "mails.yaml", "kind: csv", 'kind: "\\e[31mred\\e[0m"')
-    message = complaint(folder, monkeypatch, capsys, "tasks", "check", "mails.yaml")
+    message = complaint(folder, monkeypatch, capsys, "tasks", "lint", "mails.yaml")
     assert "\x1b" not in message
-    assert message.startswith("mails.yaml:4: source.kind: unknown value ")
+    assert message.startswith("mails.yaml:6: source.kind: unknown value ")
 
 
 COMMANDS = {
-    ("tasks", "check", "mail.yaml"): "mail.yaml: no such file",
-    ("tasks", "check", "reviw_rating"): f"unknown task 'reviw_rating'; did you mean \"starter/review_rating\"? "
+    ("tasks", "lint", "mail.yaml"): "mail.yaml: no such file",
+    ("tasks", "lint", "reviw_rating"): f"unknown task 'reviw_rating'; did you mean \"starter/review_rating\"? "
     f"({STARTERS}); your own task is named by the path of its .yaml file",
     ("tasks", "show", "starter/intent", "--row", "64"): "starter/intent: no row 64; the split has rows 0 to 63",
-    (
-        "tasks",
-        "init",
-        "letters.csv",
-        "--input",
-        "body",
-        "--target",
-        "kid",
-    ): 'letters.csv: no column "kid"; did you mean "kind"? (body, kind)',
-    ("tasks", "init", "mails.csv", "--input", "body", "--target", "kind"): "mails.yaml: exists already; move it away, "
-    "or edit it",
-    (
-        "tasks",
-        "init",
-        "mails.xlsx",
-        "--input",
-        "a",
-        "--target",
-        "b",
-    ): "mails.xlsx: a .csv, .tsv or .jsonl file is wanted",
+    ("init", "letters.csv", "--input", "body", "--target", "kid"): 'no column "kid"; did you mean "kind"? (body, kind)',
+    ("init", "letter.csv"): "letter.csv: no such file; check its path",
     ("plan", "recipe.yaml"): "recipe.yaml: no such file",
     ("plan", "mails.csv"): "mails.csv: the file is not a mapping of keys to values; `key: value` lines are wanted",
 }
@@ -266,14 +266,16 @@ def test_a_task_that_is_trained_on_and_unseen_is_told(folder, recipe, monkeypatc
     change(recipe, "unseen: [other.yaml]", "unseen: [words.yaml]")
     change(folder / "words.yaml", "origins: [words]\n", "")
     assert complaint(folder, monkeypatch, capsys, "plan", "recipe.yaml") == (
-        "task words stands twice among `tasks` and `unseen`; trained tasks are evaluated anyway, so remove one"
+        "recipe.yaml:4: task words stands twice among `tasks` and `unseen`; trained tasks are evaluated anyway, so "
+        "remove one"
     )
 
 
 def test_an_unseen_task_of_an_origin_that_is_trained_on_is_told(folder, recipe, monkeypatch, capsys):
     change(folder / "other.yaml", "origins: [other]", "origins: [web, words]")
     assert complaint(folder, monkeypatch, capsys, "plan", "recipe.yaml") == (
-        "unseen task other shares its origin words with the trained task words; hold both out, or do not call it unseen"
+        "recipe.yaml:4: unseen task other shares its origin words with the trained task words (recipe.yaml:3); hold "
+        "both out, do not call it unseen, or allow it: ledger: {allow: [[words, other]]}"
     )
 
 
@@ -311,7 +313,7 @@ def test_a_mistake_in_an_argument_is_told_in_one_line(folder, recipe, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tasks", "check", "mails.yaml"], "mails.csv: the file has no rows; give a file with at least one"),
+        (["tasks", "lint", "mails.yaml"], "mails.csv: the file has no rows; give a file with at least one"),
         (["plan", "recipe.yaml"], "recipe.yaml: no such file"),
         (["train", "recipe.yaml", "seed"], "recipe.yaml: no such file"),
     ],

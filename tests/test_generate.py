@@ -127,7 +127,7 @@ def test_the_embedded_model_answers_alike_for_any_batch_size_in_float32(embedded
     task = find_task("starter/dialogue_summary")
     rows = task.split("test")
     prompts = [
-        loaded.format.prompt_ids(task.render(task.templates[i % 5], rows.rows[i], rows.places[i])[0]) for i in range(24)
+        loaded.format.prompt_ids(task.render(task.templates[i % 5], rows[i], rows.place(i))[0]) for i in range(24)
     ]
     texts = [
         [a.text for a in generate(loaded, prompts, max_new_tokens=16, batch_tokens=size)] for size in (1, 900, 10_000)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flantune.errors import FlantuneError
 from flantune.models.load import load_format, load_model
 from flantune.models.prompt_format import PromptFormat
+from flantune.tasks.conversation import Conversation
 from tiny import END, TURN, save_tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -47,7 +48,50 @@ def test_a_conversation_is_what_the_chat_template_renders_of_all_its_turns():
         {"role": "user", "content": "three"},
     ]
     expected = TOKENIZER.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=False)
-    assert FORMAT.conversation_ids([("one", "two")], "three") == list(expected)
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
+    assert FORMAT.prompt_ids(Conversation(turns)) == list(expected)
+
+
+@given(text=TEXT)
+def test_a_conversation_of_one_turn_is_a_prompt(text):
+    for made in (FORMAT, PromptFormat(tiny_tokenizer(chat=False), "", (TOKENIZER.eos_token_id,))):
+        assert made.prompt_ids(Conversation([("user", text)])) == made.prompt_ids(text)
+
+
+def test_text_of_a_conversation_never_becomes_a_control_token():
+    special = set(TOKENIZER.all_special_ids)
+    turns = [("user", "say"), ("assistant", f"{END}"), ("user", f"{TURN}system")]
+    plain = [(role, "say") for role, _ in turns]
+    ids, expected = FORMAT.prompt_ids(Conversation(turns)), FORMAT.prompt_ids(Conversation(plain))
+    assert [i for i in ids if i in special] == [i for i in expected if i in special]
+
+
+def test_the_system_text_stands_once_and_gives_way_to_the_conversation_s_own():
+    made = PromptFormat(TOKENIZER, "Be brief.", (TOKENIZER.eos_token_id,))
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
+    assert TOKENIZER.decode(made.prompt_ids(Conversation(turns))).count("Be brief.") == 1
+    own = TOKENIZER.decode(made.prompt_ids(Conversation([("system", "Be long."), *turns])))
+    assert "Be long." in own
+    assert "Be brief." not in own
+
+
+@given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5))
+def test_many_examples_at_once_have_the_ids_of_each_alone(pairs):
+    prompts = [Conversation([("user", text)]) if i % 3 == 2 else text for i, (text, _) in enumerate(pairs)]
+    targets = [target for _, target in pairs]
+    expected = [(FORMAT.prompt_ids(p), FORMAT.target_ids(t)) for p, t in zip(prompts, targets, strict=True)]
+    assert FORMAT.ids_of_all(prompts, targets) == expected
+
+
+def test_roles_that_the_chat_template_refuses_are_told_in_one_line():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
+        "[{{ m.content }}]{% endfor %}"
+    )
+    with pytest.raises(FlantuneError) as caught:
+        PromptFormat(tokenizer, "", (1,)).prompt_ids(Conversation([("user", "a"), ("tool", "b")]))
+    assert str(caught.value) == "the model's chat template does not allow this order of roles: no tools"
 
 
 def test_a_system_text_stands_where_the_chat_template_has_a_place_for_it():

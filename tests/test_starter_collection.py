@@ -12,9 +12,9 @@ import pytest
 from flantune.evaluation.metrics import METRICS, passes
 from flantune.quickstart import quickstart_recipe
 from flantune.tasks import find_task, starter_tasks
-from flantune.tasks.check import check_task
 from flantune.tasks.find import STARTER
-from flantune.tasks.source import split_names
+from flantune.tasks.lint import check_task
+from flantune.tasks.sources import split_names
 
 TASKS = {task.name.removeprefix("starter/"): task for task in starter_tasks()}
 TRAINED = ("dialogue_summary", "review_rating", "code_translation", "entity_recognition")
@@ -39,7 +39,7 @@ def every_row():
     """Task, split, and row of the whole collection."""
     for name, task in TASKS.items():
         for split in split_names(task.spec.source):
-            for row in task.split(split).rows:
+            for row in task.split(split):
                 yield name, split, row
 
 
@@ -55,7 +55,7 @@ def rows(name, split):
 
 def test_the_quickstart_trains_on_the_trained_tasks_and_holds_the_others_out():
     recipe = quickstart_recipe()
-    assert [choice.task for choice in recipe.tasks] == [f"starter/{name}" for name in (*TRAINED, "instructions")]
+    assert [trained.choice.task for trained in recipe.trained()] == [f"starter/{name}" for name in (*TRAINED, "instructions")]
     assert [choice.task for choice in recipe.unseen] == [
         f"starter/{name}" for name in (*UNSEEN, "kept_knowledge", "kept_behaviour")
     ]
@@ -120,7 +120,7 @@ def test_a_task_names_its_origin_its_licence_and_metrics_that_there_are(name):
 
 def test_no_cluster_and_no_origin_of_an_unseen_task_is_trained_on():
     recipe = quickstart_recipe()
-    trained = [find_task(choice.task).spec for choice in recipe.tasks]
+    trained = [find_task(one.choice.task).spec for one in recipe.trained()]
     unseen = [find_task(choice.task).spec for choice in recipe.unseen]
     assert not {spec.cluster for spec in trained} & {spec.cluster for spec in unseen}
     assert not {origin for spec in trained for origin in spec.origins} & {o for spec in unseen for o in spec.origins}

@@ -1,24 +1,15 @@
-"""Tasks: read, found by name, checked on every row, and made of a person's own table."""
+"""Tasks: read, found by name, and checked on every row."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections import Counter
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from flantune.errors import FlantuneError
-from flantune.evaluation.metrics import METRICS
-from flantune.recipe import load_recipe
-from flantune.recipe.yaml_file import read_yaml
 from flantune.tasks import find_task, load_task, starter_tasks
-from flantune.tasks.check import check_task
 from flantune.tasks.find import starter_files
-from flantune.tasks.init import init_task
+from flantune.tasks.lint import check_task
 
 ROWS = [{"body": "Where is it?", "kind": "question"}, {"body": "Thank you.", "kind": "praise"}]
 TASK = """\
@@ -62,7 +53,7 @@ def test_a_task_is_its_file_its_rows_and_its_templates(tmp_path):
     assert [template.name for template in task.training_templates] == ["short", "back"]
     assert [template.name for template in task.evaluation_templates("seen")] == ["short"]
     assert [template.name for template in task.evaluation_templates("held_out")] == ["other"]
-    assert list(task.split("all").rows) == ROWS
+    assert list(task.split("all")) == ROWS
     assert task.render(task.templates[0], ROWS[0], "here") == ("Kind: Where is it?", "question")
     assert task.references(ROWS[0], "question") == ["question"]
 
@@ -100,11 +91,13 @@ MISTAKES = {
     "metrics: [accuracy] ": ("metrics: []", "metrics: is empty; give at least one"),
     "  kind: jsonl": (
         "  kind: jsn",
-        'source.kind: unknown value "jsn"; did you mean "jsonl"? (conll, csv, huggingface, jsonl, parallel, tsv)',
+        'source.kind: unknown value "jsn"; did you mean "json"? '
+        "(arrow, classes, conll, csv, documents, huggingface, json, jsonl, parallel, parquet, sql, tsv, ...)",
     ),
     "  - name: short": (
         "  - nme: short",
-        'templates.0.nme: unknown key "nme"; did you mean "name"? (held_out, inverted, name, text, weight)',
+        'templates.0.nme: unknown key "nme"; did you mean "name"? '
+        "(answer, answer_choices, conversation, few_shot, held_out, inverted, name, text, weight)",
     ),
     "  - name: short ": (
         "  - name: a b",
@@ -123,7 +116,7 @@ def test_a_mistake_in_a_task_is_told_with_line_and_field(tmp_path, part):
 
 ADDED = {
     "cluste: x": 'cluste: unknown key "cluste"; did you mean "cluster"? (answer_choices, cluster, description, '
-    "evaluate_by, fields, language, license, max_new_tokens, metrics, name, origins, references, ...)",
+    "empty, evaluate_by, exemplar_formats, fields, language, license, max_new_tokens, metrics, name, ...)",
     "max_new_tokens: 0": "max_new_tokens: must be at least 1, not 0",
     "evaluate_by: choices": "evaluate_by: choices needs `answer_choices`; list the possible answers",
     "answer_choices: [true, false]": "answer_choices: true is no text in YAML; put quotes around it",
@@ -208,7 +201,7 @@ CHECKS = {
     "a missing field": (
         TASK.replace("{{ body }}", "{{ boddy }}"),
         ':7: template "short" asks for field "boddy", which the row lacks; did you mean "body"? (body, kind) (row at '
-        "{folder}/mails.jsonl:1)",
+        "{folder}/mails.jsonl:1; 2 rows in all)",
     ),
     "an empty target": (
         TASK.replace("{{ kind }}", "{{ kind if kind == 'question' }}"),
@@ -218,17 +211,17 @@ CHECKS = {
     "a computed field": (
         TASK + 'fields:\n  x: "{{ bdy }}"\n',
         ':10: field "x" asks for field "bdy", which the row lacks; did you mean "body"? (body, kind) (row at '
-        "{folder}/mails.jsonl:1)",
+        "{folder}/mails.jsonl:1; 2 rows in all)",
     ),
     "a reference": (
         TASK + 'references:\n  - "{{ kind }}"\n  - "{{ knd }}"\n',
         ':11: the reference asks for field "knd", which the row lacks; did you mean "kind"? (body, kind) (row at '
-        "{folder}/mails.jsonl:1)",
+        "{folder}/mails.jsonl:1; 2 rows in all)",
     ),
     "choices of a row": (
         TASK + 'answer_choices: "{{ choices }}"\n',
         ':9: answer_choices asks for field "choices", which the row lacks; known: body, kind (row at '
-        "{folder}/mails.jsonl:1)",
+        "{folder}/mails.jsonl:1; 2 rows in all)",
     ),
     "a target outside the choices": (
         TASK + "evaluate_by: choices\nanswer_choices: [question, complaint]\n",
@@ -257,226 +250,3 @@ def test_an_inverted_template_may_ask_for_what_is_no_choice(tmp_path):
     text = TASK + '  - {name: back, inverted: true, text: "{{ kind }} ||| {{ body }}"}\n'
     text += "evaluate_by: choices\nanswer_choices: [question, praise]\n"
     assert check_task(load_task(written(tmp_path, text))) == (2, 4)
-
-
-# --- a table of one's own becomes a task --------------------------------------------------------------------
-
-
-def table(folder, name, rows):
-    """A CSV, TSV or JSONL file of rows, each a dict."""
-    path = folder / name
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    else:
-        stream = io.StringIO(newline="")
-        writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
-        writer.writeheader()
-        writer.writerows(rows)
-        path.write_text(stream.getvalue(), encoding="utf-8", newline="")
-    return path
-
-
-def many(answers, *, given="text", asked="label", count=80):
-    return [{given: f"mail number {i}", asked: answers[i % len(answers)]} for i in range(count)]
-
-
-def made(folder, name, rows, **options):
-    """The task of a table, read and checked, and its recipe, read."""
-    given, asked = list(rows[0])[:2]
-    done = init_task(table(folder, name, rows), input_=given, target=asked, **options)
-    task = load_task(done.task)
-    count = check_task(task)[0]
-    assert count == done.rows == len(rows)
-    recipe = load_recipe(done.recipe)
-    assert [choice.task for choice in recipe.tasks] == [str(done.task), "starter/instructions"]
-    assert set(task.spec.metrics) <= set(METRICS)
-    return done, task
-
-
-@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
-def test_a_table_becomes_a_task_whose_templates_ask_for_a_column(tmp_path, kind):
-    done, task = made(tmp_path, f"Mails of 2024.{kind}", many(["question", "praise"]))
-    assert (done.task.name, done.recipe.name) == ("mails-of-2024.yaml", "mails-of-2024-recipe.yaml")
-    assert done.kind == "2 different answers"
-    assert task.spec.answer_choices == ("praise", "question")
-    assert task.spec.evaluate_by == "choices"
-    assert task.spec.metrics == ("accuracy", "macro_f1")
-    assert [template.held_out for template in task.templates] == [False] * 4 + [True]
-    assert task.render(task.templates[0], {"text": "Hello", "label": "praise"}, "here") == (
-        "What is the label of this text? Answer with one of: praise, question.\n\nHello",
-        "praise",
-    )
-    assert len(task.split("train")) > len(task.split("test")) > 0
-    for choice in load_recipe(done.recipe).unseen:
-        find_task(choice.task)
-
-
-def test_an_instruction_in_words_takes_the_place_of_the_question(tmp_path):
-    words = 'What is "it"? {{ no field }} ||| 100 % {% sure %} {# ü🙂 #}: #1'
-    done, task = made(tmp_path, "mails.csv", many(["a", "b"]), instruction=words)
-    assert task.spec.description == words
-    assert task.render(task.templates[0], {"text": "Hello", "label": "a"}, "here")[0] == (
-        f"{words} Answer with one of: a, b.\n\nHello"
-    )
-    assert done.kind == "2 different answers"
-
-
-CLASSES, NUMBERS, FREE = ("accuracy", "macro_f1"), ("mean_absolute_error", "accuracy"), ("rouge1", "rougeL")
-MARKS = ('"d"', "#e", "[c", "a: b", "{{ f }}", "ü\u2028🙂")
-
-
-@pytest.mark.parametrize(
-    ("answers", "choices", "metrics"),
-    [
-        (["10", "9", "1"], ("1", "9", "10"), NUMBERS),
-        (["-1", "0.5", "2"], ("-1", "0.5", "2"), NUMBERS),
-        (["10", "9", "many"], ("10", "9", "many"), CLASSES),
-        (["yes", "no", "NA"], ("NA", "no", "yes"), CLASSES),
-        (["007", "7"], ("007", "7"), NUMBERS),
-        (["true", "false"], ("false", "true"), CLASSES),
-        (MARKS, MARKS, CLASSES),
-        ([f"{i}" for i in range(20)], tuple(f"{i}" for i in range(20)), NUMBERS),
-        ([f"answer {i}" for i in range(21)], None, FREE),
-        ([f"all different {i}" for i in range(80)], None, FREE),
-        (["always the same"], None, FREE),
-    ],
-)
-def test_few_answers_are_a_closed_set_numbers_are_ordered_and_the_rest_is_free_text(
-    tmp_path, answers, choices, metrics
-):
-    done, task = made(tmp_path, "mails.csv", many(answers))
-    assert task.spec.answer_choices == choices
-    assert task.spec.metrics == metrics
-    assert task.spec.evaluate_by == ("choices" if choices else "generation")
-    assert done.kind == (f"{len(choices)} different answers" if choices else "free text")
-
-
-def test_numbers_of_json_are_answers_too(tmp_path):
-    _, task = made(tmp_path, "mails.jsonl", many([1, 5, 3]))
-    assert task.spec.answer_choices == ("1", "3", "5")
-
-
-ODD = [
-    "first name", "class", "if", "not", "true", "None", "self", "super", "loop", "range", "row", "field", "caller",
-    "answer-choices", "e-mail", "2024", "a.b", "a: b", "#1", "- x", "[x]", "{x", "{{ x }}", "{% x %}", "x ||| y", "|",
-    'say "hi"', "it's", "back\\slash", "größe", "日本", "🙂", "two\nlines", "yes", "null", "~", "*", "&a", "!b", "%c",
-    "@d", "x\u2028y", "x\x85y", "x\x7fy", "x\ufeff", "x" * 200,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("odd", ODD)
-def test_a_column_of_any_name_can_be_given_and_asked_for(tmp_path, odd):
-    for place, names in enumerate([(odd, "label"), ("text", odd)]):
-        folder = tmp_path / str(place)
-        folder.mkdir()
-        rows = many(["a", "b"], given=names[0], asked=names[1], count=30)
-        _, task = made(folder, "mails.csv", rows)
-        assert task.spec.shorten == names[0]
-        for template in task.templates:
-            prompt, target = task.render(template, rows[3], "here")
-            assert "mail number 3" in prompt
-            assert target == "b"
-        form = next(template for template in task.templates if template.name == "form")
-        assert task.render(form, rows[3], "here")[0] == f"{names[0]}: mail number 3\n{names[1]}:"
-
-
-words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
-two_words = st.lists(words.filter(str.strip), min_size=2, max_size=2, unique_by=str.strip)
-
-
-@settings(deadline=None, max_examples=60)
-@given(names=two_words, texts=two_words)
-def test_any_names_and_answers_survive_the_way_into_a_task(tmp_path_factory, names, texts):
-    assume("answer_choices" not in names)
-    # Rows are divided by hash: of 40, all go to train once in ten thousand tables; of 120, never.
-    _, task = made(
-        tmp_path_factory.mktemp("init"), "mails.jsonl", many(texts, given=names[0], asked=names[1], count=120)
-    )
-    assert set(task.spec.answer_choices or ()) == {text.strip() for text in texts}
-
-
-@pytest.mark.parametrize(
-    "stem", ["2024", "null", "yes", "1e5", "_x", "..x", "ÄÖ", "a b#c", "x" * 120, "[a]", "it's 🙂"]
-)
-def test_a_table_of_any_name_gives_files_that_load(tmp_path, stem):
-    done, task = made(tmp_path, f"{stem}.csv", many(["a", "b"]))
-    assert done.task.name == f"{task.name}.yaml"
-    assert task.spec.origins == (f"{stem}.csv",)
-
-
-def test_the_made_file_explains_its_lines(tmp_path):
-    done, _ = made(tmp_path, "mails.csv", many(["a", "b"]))
-    assert done.task.read_text(encoding="utf-8").startswith(
-        "# Made from mails.csv; edit freely, then: flantune tasks check mails.yaml\n"
-    )
-    assert done.recipe.read_text(encoding="utf-8").startswith("# flantune plan mails-recipe.yaml   shows what")
-    assert read_yaml(done.task).data["source"]["fractions"] == {"train": 0.8, "test": 0.2}
-
-
-INIT_MISTAKES = {
-    "another format": ("mails.xlsx", many(["a"]), {}, "{file}: a .csv, .tsv or .jsonl file is wanted"),
-    "an unknown column": (
-        "mails.csv",
-        many(["a"]),
-        {"input_": "txt"},
-        '{file}: no column "txt"; did you mean "text"? (label, text)',
-    ),
-    "an unknown target": (
-        "mails.csv",
-        many(["a"]),
-        {"target": "category"},
-        '{file}: no column "category"; known: label, text',
-    ),
-    "too few rows": (
-        "mails.csv",
-        many(["a"], count=1),
-        {},
-        "{file}: too few rows: by the hash of each, 1 to train and 0 to test; both need some, so add rows",
-    ),
-    "a taken name": (
-        "mails.csv",
-        many(["a", "b"], asked="answer_choices"),
-        {"target": "answer_choices"},
-        '{file}: templates call the list of answers "answer_choices"; rename the column',
-    ),
-}
-
-
-@pytest.mark.parametrize("mistake", INIT_MISTAKES)
-def test_a_table_that_gives_no_task_is_told_and_nothing_is_written(tmp_path, mistake):
-    name, rows, options, message = INIT_MISTAKES[mistake]
-    file = table(tmp_path, name, rows)
-    given = {"input_": "text", "target": "label", **options}
-    assert told(init_task, file, **given) == message.format(file=file)
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_a_missing_table_and_one_with_a_broken_row_are_told(tmp_path):
-    assert told(init_task, tmp_path / "mails.csv", input_="a", target="b") == (
-        f"{tmp_path}/mails.csv: no such file; check its path"
-    )
-    (tmp_path / "mails.csv").write_text("a,b\n1,2\n3,4,5\n")
-    assert told(init_task, tmp_path / "mails.csv", input_="a", target="b") == (
-        f"{tmp_path}/mails.csv:3: 3 fields where 2 are wanted (a, b); check each: quote it if it holds a comma or a "
-        "line end"
-    )
-
-
-@pytest.mark.parametrize("name", ["mails.yaml", "mails-recipe.yaml"])
-def test_a_file_that_exists_is_never_written_over(tmp_path, name):
-    file = table(tmp_path, "mails.csv", many(["a", "b"]))
-    (tmp_path / name).write_text("mine")
-    assert told(init_task, file, input_="text", target="label") == (
-        f"{tmp_path}/{name}: exists already; move it away, or edit it"
-    )
-    assert (tmp_path / name).read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["mails.csv", name])
-
-
-def test_the_classes_of_a_table_stand_in_both_splits_near_their_shares(tmp_path):
-    _, task = made(tmp_path, "mails.csv", many(["a", "a", "b"], count=600))
-    for split, share in (("train", 0.8), ("test", 0.2)):
-        counts = Counter(row["label"] for row in task.split(split).rows)
-        # The hash is fixed, so this cannot flicker; three standard deviations of 600 coins are 5 %.
-        assert counts.total() / 600 == pytest.approx(share, abs=0.05)
-        assert counts["a"] / counts.total() == pytest.approx(2 / 3, abs=0.1)

@@ -9,6 +9,7 @@ from flantune.errors import FlantuneError
 from flantune.evaluation.generate import generate
 from flantune.models.load import LoadedModel, load_model
 from flantune.run_folder import read_recipe
+from flantune.tasks.conversation import Conversation, Turn
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Chat:
 
     models: dict[str, LoadedModel]
     max_new_tokens: int
-    turns: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    turns: dict[str, list[Turn]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, run_or_model: str, *, with_base: bool, max_new_tokens: int) -> Chat:
@@ -57,8 +58,8 @@ class Chat:
         answers = []
         for who, loaded in self.models.items():
             past = self.turns.setdefault(who, [])
-            prompt = loaded.format.conversation_ids(past, text)
+            prompt = loaded.format.prompt_ids(Conversation([*past, ("user", text)]))
             answer = generate(loaded, [prompt], max_new_tokens=self.max_new_tokens)[0].text.strip()
-            past.append((text, answer))
+            past += [("user", text), ("assistant", answer)]
             answers.append((who, answer))
         return answers

@@ -24,6 +24,7 @@ def print_plan(plan: dict[str, Any]) -> None:
     from rich.console import Console
 
     from flantune.reporting import plan_table, safe
+    from flantune.reporting.ledger import ledger_lines
 
     out = Console(width=None if sys.stdout.isatty() else 100)
     out.print(plan_table(plan))
@@ -35,6 +36,18 @@ def print_plan(plan: dict[str, Any]) -> None:
     )
     for warning in plan["warnings"]:
         out.print(f"warning: {safe(warning)}", markup=False, highlight=False)
+    for line in ledger_lines(plan):
+        out.print(safe(line), markup=False, highlight=False)
+
+
+def print_prompts(prompts: list[dict[str, Any]]) -> None:
+    """Prompts, one after the other, as they are: no line is folded."""
+    from rich.console import Console
+
+    from flantune.reporting.terminal import prompt_text
+
+    for record in prompts:
+        Console().print(prompt_text(record), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -47,5 +60,5 @@ def next_steps(run: Path) -> str:
     return (
         f"report:  {run / 'report.html'}   (open it in a browser)\n"
         f"chat:    flantune chat {run} --base\n"
-        "yours:   flantune tasks init mails.csv --input body --target category   (makes a task of your own CSV)"
+        "yours:   flantune init mails.csv   (makes a task of your own data)"
     )

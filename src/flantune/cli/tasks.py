@@ -1,105 +1,182 @@
-"""`flantune tasks`: list, show, check, and make tasks."""
+"""`flantune tasks`: list tasks, look at one, lint them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from flantune.tasks import Task
+
 app = typer.Typer(
-    help="List the starter tasks, look at one, check one, make one of a CSV.\n\nExample: flantune tasks list",
+    help="List tasks, look at the prompts of one, find what is wrong with them.\n\nExample: flantune tasks list",
     no_args_is_help=True,
 )
 
+Variables = Annotated[
+    list[str] | None,
+    typer.Option("--variable", "-v", help="NAME=VALUE for ${NAME} in paths.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Run the Python functions that task files name.")]
+
 
 @app.command("list")
-def list_() -> None:
-    """List the starter tasks.
+def list_(
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(help="Task files, folders of them, or names; the starter tasks and installed packs by default."),
+    ] = None,
+    variables: Variables = None,
+    json_: Json = False,
+) -> None:
+    """List tasks: cluster, rows, templates, metrics, licence.
 
-    Example: flantune tasks list
+    Example: flantune tasks list examples -v DATA=../data
     """
-    from flantune.tasks import starter_tasks
-    from flantune.tasks.source import split_names
+    from rich.console import Console
 
-    for task in starter_tasks():
-        counts = ", ".join(f"{len(task.split(name))} {name}" for name in split_names(task.spec.source))
-        print(f"{task.name:<28} {task.spec.metrics[0]:<20} {len(task.templates):>2} templates  {counts}")
+    from flantune.cli.show import print_json
+    from flantune.reporting.terminal import task_table
+    from flantune.tasks.find import task_names
+
+    listed = [_summary(task) for task in _found(tasks or task_names(), _variables(variables))]
+    if json_:
+        print_json(listed)
+    else:
+        Console(width=None if sys.stdout.isatty() else 100).print(task_table(listed))
 
 
 @app.command()
 def show(
-    task: Annotated[str, typer.Argument(help="A starter task's name or a task file.")],
-    row: Annotated[int, typer.Option(help="Which row of the split, from 0.")] = 0,
+    name: Annotated[str, typer.Argument(metavar="TASK", help="A starter task's name, a task file, or PACK/NAME.")],
+    examples: Annotated[
+        int, typer.Option("--examples", "-n", min=0, help="How many rows; 0: the templates as they are written.")
+    ] = 1,
+    row: Annotated[int, typer.Option(min=0, help="The first row, from 0.")] = 0,
     split: Annotated[
         str | None, typer.Option(help="Which split; the first one by default.", show_default=False)
     ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="Only this template, by name or number.", show_default=False)
+    ] = None,
+    shots: Annotated[int, typer.Option(min=0, max=64, help="Solved examples before each question.")] = 0,
+    model: Annotated[
+        str | None, typer.Option(help="Count tokens as this model does; otherwise characters are counted.")
+    ] = None,
+    variables: Variables = None,
+    allow_code: AllowCode = False,
+    json_: Json = False,
 ) -> None:
-    """Show one row through every template: what the model reads and what it should answer.
+    """Show rows as prompts: what a model reads and what it should answer.
 
-    Example: flantune tasks show starter/review_rating --row 3
+    Example: flantune tasks show starter/review_rating -n 3 --template form --shots 2
     """
-    from flantune.errors import FlantuneError
-    from flantune.reporting import safe
+    from flantune.cli.show import print_json, print_prompts
+    from flantune.preview import preview
     from flantune.tasks import find_task
-    from flantune.tasks.source import split_names
 
-    found = find_task(task)
-    rows = found.split(split or split_names(found.spec.source)[0])
-    if not 0 <= row < len(rows):
-        raise FlantuneError(f"no row {row}; the split has rows 0 to {len(rows) - 1}", found.name)
-    for template in found.templates:
-        marks = [word for word, on in (("inverted", template.inverted), ("held out", template.held_out)) if on]
-        prompt, target = found.render(template, rows.rows[row], rows.places[row])
-        print(f"--- {template.name}{' (' + ', '.join(marks) + ')' if marks else ''}")
-        print(f"{safe(prompt)}\n=> {safe(target)}\n")
+    task = find_task(name, _variables(variables), allow_code=allow_code)
+    chosen = None if template is None else int(template) if template.isdigit() else template
+    shown = preview(task, split=split, rows=range(row, row + examples), template=chosen, exemplars=shots, model=model)
+    if json_:
+        print_json(shown)
+    else:
+        print_prompts(shown)
 
 
 @app.command()
-def check(
-    tasks: Annotated[list[str], typer.Argument(help="Task files or starter names.")],
-    variables: Annotated[
-        list[str] | None, typer.Option("--variable", help="NAME=VALUE for ${NAME} in paths.", show_default=False)
+def lint(
+    tasks: Annotated[list[str], typer.Argument(help="Task files, folders of them, or names.")],
+    variables: Variables = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Rows of each split to look at; all by default, 0: the file alone.", show_default=False
+        ),
     ] = None,
+    longest: Annotated[int, typer.Option(min=1, help="Characters above which an example counts as long.")] = 16_000,
+    allow_code: AllowCode = False,
+    json_: Json = False,
 ) -> None:
-    """Render every template on every row; the first mistake is told with its place.
+    """Ask all rows in all templates and tell what is wrong or looks wrong: exit code 2 where something is wrong.
 
-    Example: flantune tasks check mails.yaml
+    Example: flantune tasks lint mails.yaml examples
     """
+    from flantune.cli.show import print_json
     from flantune.errors import FlantuneError
     from flantune.preparation import check_metrics
+    from flantune.reporting import safe
     from flantune.tasks import find_task
-    from flantune.tasks.check import check_task
+    from flantune.tasks.lint import as_json, summary, unreadable
+    from flantune.tasks.lint import lint as lint_task
 
-    for given in variables or []:
-        if "=" not in given:
-            raise FlantuneError("not of the form NAME=VALUE", f"--variable {given}")
-    values = dict(given.split("=", 1) for given in variables or [])
-    for name in tasks:
-        task = find_task(name, values)
-        check_metrics(task)
-        rows, renderings = check_task(task)
-        print(f"{name}: {rows} rows, {renderings} renderings, no mistake found")
+    reports = []
+    given = _variables(variables)
+    for name in _names(tasks):
+        try:
+            task = find_task(name, given, allow_code=allow_code)
+            check_metrics(task)
+            report = lint_task(task, rows=rows, longest=longest)
+        except FlantuneError as error:  # the other tasks are looked at all the same
+            report = unreadable(name, error)
+        reports.append(report)
+        if json_:
+            continue
+        for finding in report.findings:
+            wrong = finding.severity == "error"
+            print(f"{'error: ' if wrong else ''}{safe(finding)}", file=sys.stderr if wrong else sys.stdout)
+        if not report.errors:
+            print(safe(summary(report)))
+    if json_:
+        print_json([as_json(report) for report in reports])
+    if any(report.errors for report in reports):
+        raise typer.Exit(2)
 
 
-@app.command()
-def init(
-    file: Annotated[Path, typer.Argument(help="A CSV or JSONL file with a header or keys.")],
-    input_: Annotated[str, typer.Option("--input", help="The column that is given.")],
-    target: Annotated[str, typer.Option("--target", help="The column that is asked for.")],
-    instruction: Annotated[
-        str | None,
-        typer.Option(help="What is asked, in words; made of the columns' names otherwise.", show_default=False),
-    ] = None,
-) -> None:
-    """Make a task and a recipe of your own file: writes NAME.yaml and NAME-recipe.yaml beside it.
+def _variables(given: list[str] | None) -> dict[str, str]:
+    from flantune.errors import FlantuneError
 
-    Example: flantune tasks init mails.csv --input body --target category
-    """
-    from flantune.tasks.init import init_task
+    for text in given or []:
+        if "=" not in text:
+            raise FlantuneError("not of the form NAME=VALUE", f"--variable {text}")
+    return dict(text.split("=", 1) for text in given or [])
 
-    made = init_task(file, input_=input_, target=target, instruction=instruction)
-    print(f"task:    {made.task}   ({made.rows} rows, {made.kind})")
-    print(f"recipe:  {made.recipe}")
-    print(f"next:    flantune plan {made.recipe}")
-    print(f"then:    flantune train {made.recipe}")
+
+def _found(names: list[str], variables: dict[str, str]) -> list[Task]:
+    from flantune.tasks import find_task
+
+    return [find_task(name, variables) for name in _names(names)]
+
+
+def _names(given: list[str]) -> list[str]:
+    """Names and files; in place of a folder all task files in it and below."""
+    from pathlib import Path
+
+    from flantune.errors import FlantuneError
+
+    names = []
+    for name in given:
+        files = sorted(path for path in Path(name).rglob("*.yaml") if _is_task(path)) if Path(name).is_dir() else []
+        if Path(name).is_dir() and not files:
+            raise FlantuneError("no task file in this folder", name)
+        names += map(str, files) if files else [name]
+    return names
+
+
+def _is_task(path: Any) -> bool:
+    """Whether a YAML file is a task and no recipe: it says where rows come from."""
+    return any(line.startswith("source:") for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+
+
+def _summary(task: Task) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "cluster": task.spec.cluster,
+        "rows": {split: len(task.split(split)) for split in task.split_names()},
+        "templates": len(task.templates),
+        "metrics": list(task.spec.metrics),
+        "license": task.spec.license,
+    }

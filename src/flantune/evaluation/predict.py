@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flantune.cache import added, used
 from flantune.evaluation.generate import Progress, choose, generate
 from flantune.evaluation.metrics import Metric
 from flantune.evaluation.prompts import EvaluationSet
@@ -38,19 +39,23 @@ def predictions(
     key = digest(DECODING, model_digest, loaded.format.fingerprint(), questions.fingerprint(), _precision(loaded))
     kept = cache / f"{key}.jsonl" if cache is not None else None
     if kept is not None and kept.exists():
+        used(kept)
         answers = read_json_lines(kept)
         progress(len(answers))
     else:
         answers = _answer(loaded, questions, batch_tokens, progress)
         if kept is not None:
             write_json_lines(kept, answers)
+            added(kept)
     return [
         {
             "row": item.row,
             "template": item.template,
             "template_kind": item.template_kind,
+            "exemplars": item.exemplars,
             "prompt": item.prompt,
-            "prediction": answer["prediction"],
+            "prediction": item.answer_in(answer["prediction"]),
+            **({"text": answer["prediction"]} if item.answer is not None else {}),
             "references": list(item.references),
             "finished": answer["finished"],
             "choice_scores": answer["choice_scores"],

