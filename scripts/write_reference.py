@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from flantune.cli import app
 from flantune.evaluation.metrics import METRICS
 from flantune.recipe.schema import Recipe
-from flantune.tasks.task import TaskFile
+from flantune.tasks.schema import TaskFile
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -49,8 +49,8 @@ def _type(value: dict[str, Any]) -> str:
         return ", ".join(f"`{item}`" for item in value["enum"])
     if "const" in value:
         return f"`{value['const']}`"
-    if "anyOf" in value:
-        return " or ".join(dict.fromkeys(_type(each) for each in value["anyOf"] if each.get("type") != "null"))
+    if several := value.get("anyOf") or value.get("oneOf"):
+        return " or ".join(dict.fromkeys(_type(each) for each in several if each.get("type") != "null"))
     if value.get("type") == "array":
         inner = value.get("items") or {}
         return f"list of {_type(inner)}" if inner else "list"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flantune.mixture.order import Member, MixtureRule
+from flantune.mixture.window import Member, MixtureRule
 from flantune.tasks.task import Task, load_task
 
 RULE = MixtureRule("proportional", None, 2.0, window=16, capacity=96, per="token", seed=0)
@@ -37,6 +37,10 @@ class ByteEncoder:
     def target_ids(self, text: str) -> list[int]:
         """The bytes and 257."""
         return [*text.encode(), 257]
+
+    def ids_of_all(self, prompts: Sequence[str], targets: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Each as alone."""
+        return [(self.prompt_ids(p), self.target_ids(t)) for p, t in zip(prompts, targets, strict=True)]
 
     def fingerprint(self) -> str:
         """What the test says it is."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections import Counter, defaultdict
+from dataclasses import replace
 from fractions import Fraction
+from math import gcd, lcm, prod
 from pathlib import Path
 
 import numpy as np
@@ -12,70 +17,105 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flantune.mixture.draw import DrawFunction, MixedTask, Split, split_tree, visits_of
-from flantune.mixture.permutation import key_of, permuted
-from strategies import many_amounts, mixtures, seeds, shares, template_weights
+from flantune.mixture.draw import COORDINATES, HAND, DrawFunction
+from flantune.mixture.permutation import derived, key_of, permuted
+from flantune.mixture.schedule import Phase
+from flantune.mixture.tree import Rated, forest_of
+from strategies import asked_in, mixtures, seeds, shares, weights
 
 GOLDEN = Path(__file__).parent / "golden" / "draws.txt"
-FIELDS = ("numbers", "tasks", "visits", "epochs", "rows", "templates")
+GOLDEN_NESTED = Path(__file__).parent / "golden" / "nested_draws.txt"
+FIELDS = ("numbers", "tasks", "visits", "epochs", "rows", *COORDINATES)
 
-# A child of the tree misses its share by at most 1 + (its part of its parent) x (what its parent misses), in a
-# prefix and in a block alike. The tree divides so evenly that this sums to less than 3.
-FURTHEST = 3
-
-
-def table(draws):
-    """One line a draw: number, task, visit, epoch, row, template."""
-    return np.stack([getattr(draws, field) for field in FIELDS], axis=1)
+FURTHEST = 3  # draws from an exact share; see test_tree.py
 
 
-def tree_of(amounts, seed=0):
-    return split_tree(shares(amounts), [f"task{i}" for i in range(len(amounts))], key_of(seed, "tasks"))
+def table(draws, fields=FIELDS):
+    """One line a draw: number, task, visit, epoch, row, template, options, shots."""
+    return np.stack([getattr(draws, field) for field in fields], axis=1)
+
+
+def mixed(name, rows, templates=(1,), options=(1,), shots=(1,)):
+    """A task with ways to ask it, each by its weight."""
+    return asked_in(name, rows, list(templates), list(options), list(shots))
+
+
+def function_of(tasks, seed, amounts=None):
+    """The draw function of tasks in the proportion of the amounts; in equal parts without."""
+    rates = shares(amounts or [1] * len(tasks))
+    return DrawFunction(tasks, Rated.of_tasks({t.name: rate for t, rate in zip(tasks, rates, strict=True)}), seed)
 
 
 class Walk:
     """Draws one after another: a counter at each node of the tree, each epoch's rows as a list."""
 
-    def __init__(self, tasks, seed):
+    def __init__(self, tasks, mixture, seed):
         self.tasks, self.seed = tasks, seed
-        self.tree = split_tree([t.rate for t in tasks], [t.name for t in tasks], key_of(seed, "tasks"))
+        self.tree = forest_of([(mixture, key_of(seed, "tasks"))], {t.name: i for i, t in enumerate(tasks)})
         self.visits = defaultdict(int)
         self.number = 0
 
-    def descend(self, node):
-        while isinstance(node, Split):
+    def descend(self):
+        tree, node = self.tree, int(self.tree.roots[0])
+        while node >= 0:
             n = self.visits[node]
             self.visits[node] += 1
-            sent = [(m * node.left_part + node.offset) // node.total for m in (n, n + 1)]
-            node = node.left if sent[1] > sent[0] else node.right
-        return node.index
+            sent = [(m * tree.left_part[node] + tree.offset[node]) // tree.total[node] for m in (n, n + 1)]
+            node = int(tree.left[node] if sent[1] > sent[0] else tree.right[node])
+        return ~node
 
     def next(self):
-        index = self.descend(self.tree)
+        index = self.descend()
         task = self.tasks[index]
         visit = self.visits[task.name]
         self.visits[task.name] += 1
         epoch, place = divmod(visit, task.rows)
-        row = int(permuted(np.arange(task.rows), task.rows, key_of(self.seed, "rows", task.name, epoch))[place])
-        key = key_of(self.seed, "templates", task.name)
-        asked = int(permuted(np.arange(task.rows), task.rows, key)[row]) + epoch
-        weights = task.template_weights
-        (template,) = visits_of(split_tree(weights, [str(i) for i in range(len(weights))], key), np.array([asked]))[0]
+        row = self.order(task, task.rows, "rows", task.name, epoch)[place]
+        ways = [self.choice(task, number, row, epoch) for number in range(len(COORDINATES))]
         self.number += 1
-        return [self.number - 1, index, visit, epoch, row, int(template)]
+        return [self.number - 1, index, visit, epoch, row, *ways]
+
+    def order(self, task, size, *key):
+        return permuted(np.arange(size), size, key_of(self.seed, *key)).tolist()
+
+    def places(self, task, number):
+        """The place of each row for a coordinate: a permutation, the first epoch in hands of 16, the first epoch."""
+        if number == 0:
+            return self.order(task, task.rows, "templates", task.name)
+        first = self.order(task, task.rows, "rows", task.name, 0)
+        if number == 1:
+            key = np.array([key_of(self.seed, "options", task.name)], dtype=np.uint64)
+            dealt = []
+            for hand, start in enumerate(range(0, task.rows, HAND)):
+                size = min(HAND, task.rows - start)
+                cards = permuted(np.arange(size), size, int(derived(key, np.array([hand]))[0]))
+                dealt += [start + card for card in cards.tolist()]
+            return [dealt[first.index(row)] for row in range(task.rows)]
+        return [first.index(row) for row in range(task.rows)]
+
+    def choice(self, task, number, row, epoch):
+        """The choice of a coordinate, from the list of all choices in the order of visits."""
+        ways = [task.template_weights, task.option_weights, task.shot_weights]
+        periods = [int(sum(each) / gcd(*map(int, each))) for each in ways]
+        before, period = prod(periods[:number]), periods[number]
+        asked = self.places(task, number)[row] + epoch + epoch // lcm(before, period) % gcd(before, period)
+        rates = {str(i): weight / sum(ways[number]) for i, weight in enumerate(ways[number])}
+        key = key_of(self.seed, COORDINATES[number], task.name)
+        tree = forest_of([(Rated.of_tasks(rates), key)], {name: int(name) for name in rates})
+        return int(tree.visits(0, np.arange(asked + 1))[0][asked])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(mixtures(), seeds)
-def test_draws_are_those_of_a_walk_that_counts_as_it_goes(tasks, seed):
-    walk = Walk(tasks, seed)
-    assert table(DrawFunction(tasks, seed).draws(range(80))).tolist() == [walk.next() for _ in range(80)]
+def test_draws_are_those_of_a_walk_that_counts_as_it_goes(mix, seed):
+    walk = Walk(mix[0], mix[1], seed)
+    assert table(DrawFunction(mix[0], mix[1], seed).draws(range(60))).tolist() == [walk.next() for _ in range(60)]
 
 
 @settings(max_examples=30, deadline=None)
 @given(mixtures(), seeds, st.lists(st.integers(0, 10**15), min_size=1, max_size=30))
-def test_a_draw_alone_equals_the_draw_among_others(tasks, seed, numbers):
-    function = DrawFunction(tasks, seed)
+def test_a_draw_alone_equals_the_draw_among_others(mix, seed, numbers):
+    function = DrawFunction(mix[0], mix[1], seed)
     together = table(function.draws(numbers))
     for i, number in enumerate(numbers):
         assert table(function.draws([number])).tolist() == [together[i].tolist()]
@@ -83,59 +123,34 @@ def test_a_draw_alone_equals_the_draw_among_others(tasks, seed, numbers):
 
 @settings(max_examples=30, deadline=None)
 @given(mixtures(), seeds, st.integers(0, 10**12), st.integers(1, 64))
-def test_a_window_holds_its_draws_whoever_made_the_others(tasks, seed, start, window):
-    function = DrawFunction(tasks, seed)
+def test_a_window_holds_its_draws_whoever_made_the_others(mix, seed, start, window):
+    function = DrawFunction(mix[0], mix[1], seed)
     whole = table(function.draws(np.arange(start, start + 3 * window)))
-    middle = table(DrawFunction(tasks, seed).draws(np.arange(start + window, start + 2 * window)))
+    middle = table(DrawFunction(mix[0], mix[1], seed).draws(np.arange(start + window, start + 2 * window)))
     assert np.array_equal(middle, whole[window : 2 * window])
+
+
+def shuffled(mixture, random):
+    parts = [shuffled(part, random) if part.parts else part for part in mixture.parts]
+    return Rated(mixture.name, mixture.rate, tuple(random.sample(parts, len(parts))))
 
 
 @settings(max_examples=30, deadline=None)
 @given(mixtures(), seeds, st.randoms(use_true_random=False))
-def test_listing_the_tasks_in_another_order_changes_no_draw(tasks, seed, random):
+def test_listing_tasks_and_mixtures_in_another_order_changes_no_draw(mix, seed, random):
+    tasks, mixture = mix
     listed = random.sample(tasks, len(tasks))
-    made, other = (DrawFunction(order, seed).draws(range(200)) for order in (tasks, listed))
+    made = DrawFunction(tasks, mixture, seed).draws(range(200))
+    other = DrawFunction(listed, shuffled(mixture, random), seed).draws(range(200))
     assert [tasks[i].name for i in made.tasks] == [listed[i].name for i in other.tasks]
     assert np.array_equal(table(made)[:, 2:], table(other)[:, 2:])
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 10) | st.integers(1, 10**6), min_size=1, max_size=20) | many_amounts, seeds)
-@example([1] * 7 + [1000] * 7, 0)
-@example([2**i for i in range(20)], 0)
-def test_every_task_is_within_3_draws_of_its_share_in_every_prefix_and_block(amounts, seed):
-    members = visits_of(tree_of(amounts, seed), np.arange(3000))[0]
-    drawn = np.cumsum(members[None] == np.arange(len(amounts))[:, None], axis=1)
-    exact = np.arange(1, 3001)[None] * (np.array(amounts) / sum(amounts))[:, None]
-    missed = np.pad(drawn - exact, ((0, 0), (1, 0)))  # by prefix; a block misses the difference of two of them
-    assert np.ptp(missed, axis=1).max() < FURTHEST
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=20) | many_amounts, seeds, st.integers(0, 10**15))
-def test_every_task_is_within_3_draws_of_its_share_after_up_to_10_to_the_15_draws(amounts, seed, start):
-    numbers = np.arange(start, start + 200)
-    members, visits = visits_of(tree_of(amounts, seed), numbers)
-    for number, member, visit in zip(numbers.tolist(), members.tolist(), visits.tolist(), strict=True):
-        assert abs(visit - number * Fraction(amounts[member], sum(amounts))) < FURTHEST
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(10**17, 10**24), min_size=2, max_size=6), seeds, st.integers(0, 10**15))
-@example([2**63 - 1, 2**62, 2**62 + 1], 0, 0)
-def test_shares_with_huge_denominators_stay_exact(amounts, seed, number):
-    tree = tree_of(amounts, seed)
-    node, n = tree, number
-    while isinstance(node, Split):
-        before, after = ((m * node.left_part + node.offset) // node.total for m in (n, n + 1))
-        node, n = (node.left, before) if after > before else (node.right, n - before)
-    assert [int(found[0]) for found in visits_of(tree, np.array([number]))] == [node.index, n]
-
-
 @settings(max_examples=30, deadline=None)
 @given(mixtures(), seeds)
-def test_every_row_comes_exactly_once_an_epoch(tasks, seed):
-    draws = DrawFunction(tasks, seed).draws(range(800))
+def test_every_row_comes_exactly_once_an_epoch(mix, seed):
+    tasks, mixture = mix
+    draws = DrawFunction(tasks, mixture, seed).draws(range(800))
     rows = defaultdict(list)
     for task, epoch, row in zip(draws.tasks.tolist(), draws.epochs.tolist(), draws.rows.tolist(), strict=True):
         rows[task, epoch].append(row)
@@ -146,41 +161,85 @@ def test_every_row_comes_exactly_once_an_epoch(tasks, seed):
 
 
 def epochs_of(task, seed, epochs):
-    """Templates as (epoch, row), over whole epochs of one task."""
-    draws = DrawFunction([task], seed).draws(range(epochs * task.rows))
-    templates = np.full((epochs, task.rows), -1)
-    templates[draws.epochs, draws.rows] = draws.templates
-    return templates
+    """Templates, options and shots as (coordinate, epoch, row), over whole epochs of one task."""
+    draws = function_of([task], seed).draws(range(epochs * task.rows))
+    made = np.full((len(COORDINATES), epochs, task.rows), -1)
+    made[:, draws.epochs, draws.rows] = table(draws, COORDINATES).T
+    return made
 
 
 @settings(max_examples=50, deadline=None)
-@given(template_weights, st.integers(1, 60), seeds)
-def test_templates_keep_their_shares_within_an_epoch_and_for_each_row(weights, rows, seed):
-    templates = epochs_of(MixedTask("mails", rows, Fraction(1), tuple(map(Fraction, weights))), seed, 12)
-    for template, share in enumerate(shares(weights)):
-        assert abs((templates == template).sum(axis=1) - float(rows * share)).max() < FURTHEST
-        assert abs((templates == template).sum(axis=0) - float(12 * share)).max() < FURTHEST
+@given(weights, weights, weights, st.integers(1, 60), seeds)
+def test_templates_options_and_shots_keep_their_shares_within_an_epoch_and_for_each_row(
+    templates, options, shots, rows, seed
+):
+    made = epochs_of(mixed("mails", rows, templates, options, shots), seed, 12)
+    for chosen, ways in zip(made, (templates, options, shots), strict=True):
+        for way, share in enumerate(shares(ways)):
+            assert abs((chosen == way).sum(axis=1) - float(rows * share)).max() < FURTHEST
+            # Over its epochs a coordinate steps one further at the end of each round: two runs of visits meet.
+            assert abs((chosen == way).sum(axis=0) - float(12 * share)).max() < 2 * FURTHEST
+
+
+@settings(max_examples=30, deadline=None)
+@given(weights, weights, st.integers(1, 600), seeds)
+def test_options_and_shots_keep_their_shares_at_every_prefix_of_the_first_epoch(options, shots, rows, seed):
+    draws = function_of([mixed("mails", rows, [1], options, shots)], seed).draws(range(rows))
+    # Options are shuffled within 16 draws: at most half of those stand before they would.
+    for chosen, ways, most in ((draws.options, options, FURTHEST + HAND / 4), (draws.shots, shots, FURTHEST)):
+        for way, share in enumerate(shares(ways)):
+            assert abs(np.cumsum(chosen == way) - np.arange(1, rows + 1) * float(share)).max() < most
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(2, 20), st.integers(1, 60), seeds)
 def test_a_row_meets_another_of_equal_templates_in_the_next_epoch(count, rows, seed):
-    templates = epochs_of(MixedTask("mails", rows, Fraction(1), (Fraction(1),) * count), seed, 2 * count)
+    templates, _, _ = epochs_of(mixed("mails", rows, [1] * count), seed, 2 * count)
     assert (templates[1:] != templates[:-1]).all()
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 20), seeds)
 def test_in_as_many_epochs_as_equal_templates_a_row_meets_each_once(count, seed):
-    templates = epochs_of(MixedTask("mails", 30, Fraction(1), (Fraction(1),) * count), seed, count)
+    templates, _, _ = epochs_of(mixed("mails", 30, [1] * count), seed, count)
     assert (np.sort(templates, axis=0) == np.arange(count)[:, None]).all()
+
+
+def combined(made, ways):
+    """One number for each template with its options and shots, and the share that it should have."""
+    numbers = (made[0] * len(ways[1]) + made[1]) * len(ways[2]) + made[2]
+    return numbers, [float(t * o * s) for t in shares(ways[0]) for o in shares(ways[1]) for s in shares(ways[2])]
+
+
+few_ways = st.sampled_from([[1], [1, 1], [1, 2], [1, 1, 1], [3, 1]])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(few_ways, min_size=3, max_size=3), seeds)
+@example([[1, 1], [1, 1], [1, 1]], 0)
+def test_over_the_rounds_of_all_coordinates_a_row_meets_every_combination_in_its_share(ways, seed):
+    epochs = prod(map(sum, ways))
+    numbers, parts = combined(epochs_of(mixed("mails", 3, *ways), seed, epochs), ways)
+    for number, share in enumerate(parts):
+        assert ((numbers == number).sum(axis=0) == round(epochs * share)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("ways", [[[1] * 2] * 3, [[1] * 10, [9, *[1] * 9], [1, 1]], [[3, 7], [3, 7], [3, 7]]])
+def test_within_an_epoch_templates_options_and_shots_meet_as_if_shuffled_apart(ways, seed):
+    rows = 20_000
+    numbers, parts = combined(epochs_of(mixed("mails", rows, *ways), seed, 1), ways)
+    counts = np.bincount(numbers[0], minlength=len(parts))
+    # The count of a combination has a standard deviation below the root of what is expected.
+    assert (abs(counts - rows * np.array(parts)) < 5 * (rows * np.array(parts)) ** 0.5).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("period", [2, 3, 5])
-def test_a_pattern_in_the_file_is_no_pattern_of_the_templates(seed, period):
-    templates = epochs_of(MixedTask("mails", 600, Fraction(1), (Fraction(1),) * period), seed, 1)[0]
-    met = Counter(zip((np.arange(600) % period).tolist(), templates.tolist(), strict=True))
+@pytest.mark.parametrize("coordinate", range(3))
+def test_a_pattern_in_the_file_is_no_pattern_of_the_coordinates(seed, period, coordinate):
+    chosen = epochs_of(mixed("mails", 600, *[[1] * period] * 3), seed, 1)[coordinate, 0]
+    met = Counter(zip((np.arange(600) % period).tolist(), chosen.tolist(), strict=True))
     expected = 600 / period**2
     # The count of a cell has a standard deviation below the root of what is expected.
     assert len(met) == period**2
@@ -188,42 +247,68 @@ def test_a_pattern_in_the_file_is_no_pattern_of_the_templates(seed, period):
 
 
 def test_another_seed_gives_other_draws():
-    tasks = [MixedTask(name, 50, Fraction(1, 2), (Fraction(1),) * 3) for name in ("mails", "reviews")]
-    first, second = (DrawFunction(tasks, seed).draws(range(100)) for seed in (0, 1))
-    assert not np.array_equal(first.rows, second.rows)
-    assert not np.array_equal(first.templates, second.templates)
+    tasks = [mixed(name, 50, [1] * 3, [1] * 2, [1] * 4) for name in ("mails", "reviews")]
+    first, second = (function_of(tasks, seed).draws(range(100)) for seed in (0, 1))
+    for field in ("rows", *COORDINATES):
+        assert not np.array_equal(getattr(first, field), getattr(second, field))
 
 
 def test_the_rows_of_an_epoch_tell_nothing_about_those_of_the_next():
-    task = MixedTask("mails", 1000, Fraction(1), (Fraction(1),))
-    first, second = DrawFunction([task], 0).draws(range(2000)).rows.reshape(2, 1000)
+    first, second = function_of([mixed("mails", 1000)], 0).draws(range(2000)).rows.reshape(2, 1000)
     # Of two shuffled lists of a thousand about one number stands at the same place.
     assert (first == second).sum() < 8
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.15
 
 
 def test_no_draws_are_no_draws():
-    assert len(table(DrawFunction([MixedTask("mails", 5, Fraction(1), (Fraction(1),))], 0).draws([]))) == 0
+    assert len(table(function_of([mixed("mails", 5)], 0).draws([]))) == 0
 
 
 def golden_text():
     """A mixture that a person can follow: its first 64 draws, and a hash of the first 100,000."""
-    weights = {"mails": (1,), "reviews": (1, 1, 1), "sums": (3, 1)}
+    ways = {"mails": [1], "reviews": [1, 1, 1], "sums": [3, 1]}
     rows = {"mails": 4, "reviews": 12, "sums": 8}
-    tasks = [
-        MixedTask(name, rows[name], Fraction(rows[name], 24), tuple(map(Fraction, weights[name]))) for name in rows
-    ]
-    draws = DrawFunction(tasks, seed=0).draws(range(100_000))
+    tasks = [mixed(name, rows[name], ways[name]) for name in rows]
+    draws = function_of(tasks, 0, list(rows.values())).draws(range(100_000))
     lines = ["draw  task     epoch  row  template"]
-    for number, task, _, epoch, row, template in table(draws)[:64].tolist():
+    for number, task, _, epoch, row, template in table(draws, FIELDS[:6])[:64].tolist():
         lines.append(f"{number:>4}  {tasks[task].name:<7}  {epoch:>5}  {row:>3}  {template:>8}")
-    digest = hashlib.blake2b(table(draws).astype("<i8").tobytes(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(table(draws, FIELDS[:6]).astype("<i8").tobytes(), digest_size=16).hexdigest()
     return "\n".join(lines) + f"\nblake2b of the first 100,000: {digest}\n"
 
 
-def test_draws_are_those_of_the_golden_file(tmp_path):
-    made = tmp_path / "draws.txt"
-    made.write_text(golden_text(), encoding="utf-8")
-    assert made.read_text(encoding="utf-8") == GOLDEN.read_text(encoding="utf-8"), (
-        f"every cached order is another now: if that is meant, raise FORMAT in order.py and copy {made} to {GOLDEN}"
+def golden_nested_text():
+    """Mixtures inside, every coordinate, a task that ends and a phase: 64 draws around the border, and a hash."""
+    inner = Rated("talk", Fraction(2, 5), Rated.of_tasks({"mails": Fraction(1, 3), "chats": Fraction(2, 3)}).parts)
+    whole = Rated("", Fraction(1), (inner, Rated("sums", Fraction(3, 5))))
+    tasks = [
+        mixed("mails", 4, [1], [1, 1], [1, 1]),
+        mixed("chats", 12, [1, 1, 1], [2, 1], [3, 1]),
+        replace(mixed("sums", 8, [3, 1], [1], [1, 2, 1]), max_epochs=Fraction(9)),
+    ]
+    later = Rated.of_tasks({task.name: Fraction(1, 3) for task in tasks})
+    function = DrawFunction(tasks, [Phase(0, whole), Phase(100, later)], seed=0)
+    lines = ["draw  task   epoch  row  template  options  shots"]
+    for number, task, _, epoch, row, template, options, shots in table(function.draws(range(76, 140))).tolist():
+        ways = f"{template:>8}  {options:>7}  {shots:>5}"
+        lines.append(f"{number:>4}  {tasks[task].name:<5}  {epoch:>5}  {row:>3}  {ways}")
+    drawn = table(function.draws(range(100_000))).astype("<i8")
+    digest = hashlib.blake2b(drawn.tobytes(), digest_size=16).hexdigest()
+    return "\n".join(lines) + f"\nblake2b of the first 100,000: {digest}\n"
+
+
+@pytest.mark.parametrize(("made", "golden"), [(golden_text, GOLDEN), (golden_nested_text, GOLDEN_NESTED)])
+def test_draws_are_those_of_the_golden_file(made, golden, tmp_path):
+    path = tmp_path / golden.name
+    path.write_text(made(), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == golden.read_text(encoding="utf-8"), (
+        f"every cached order is another now: if that is meant, raise FORMAT in order.py and copy {path} to {golden}"
     )
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "2"])
+def test_draws_do_not_depend_on_how_python_hashes(hash_seed):
+    code = "import test_draw; print(test_draw.golden_nested_text(), end='')"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parent)}
+    made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert made.stdout == GOLDEN_NESTED.read_text(encoding="utf-8")

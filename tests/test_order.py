@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flantune.errors import FlantuneError
-from flantune.mixture.order import Order, WindowBuilder, build_order, draw_function, is_whole, order_key
+from flantune.mixture.order import Order, build_order, is_whole, order_key
+from flantune.mixture.window import WindowBuilder, draw_function
 from flantune.tasks.task import load_task
 from small_mixture import (
     DRAWS,
@@ -76,7 +77,7 @@ def test_every_draw_stands_in_one_segment_that_says_where_it_comes_from(small, t
     for s in segments:
         assert (s.task, s.row, s.template) == (drawn.tasks[s.draw], drawn.rows[s.draw], drawn.templates[s.draw])
         task = small[s.task].task
-        prompt, target = task.render(task.training_templates[s.template], small[s.task].rows.rows[s.row], "")
+        prompt, target = task.render(task.training_templates[s.template], small[s.task].rows[s.row], "")
         assert bytes(s.input_ids[1:]).decode() == prompt
         assert bytes(s.target_ids[:-1]).decode() == target
         assert (s.input_ids[0], s.target_ids[-1], s.length) == (256, 257, len(prompt) + len(target) + 2)

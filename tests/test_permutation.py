@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flantune.mixture.permutation import ROUNDS, key_of, permuted
+from flantune.mixture.permutation import AT_ONCE, ROUNDS, derived, key_of, permuted, unpermuted
 
 MASK = 2**64 - 1
 keys = st.integers(0, MASK)
@@ -49,6 +49,37 @@ def test_every_number_comes_exactly_once(size, key):
 def test_many_at_once_equal_one_at_a_time(size, key, numbers):
     positions = np.array([number % size for number in numbers])
     assert permuted(positions, size, key).tolist() == [permuted_alone(int(p), size, key) for p in positions]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 2**50), keys, st.lists(st.integers(0, 2**50), min_size=1, max_size=20))
+def test_the_way_back_leads_to_the_position(size, key, numbers):
+    positions = np.array([number % size for number in numbers])
+    assert np.array_equal(unpermuted(permuted(positions, size, key), size, key), positions)
+
+
+@given(keys, st.integers(0, 2**40))
+def test_keys_that_are_derived_from_a_key_and_different_numbers_differ(key, number):
+    # By chance two of 2**64 keys meet in one of 10**17 examples.
+    made = derived(np.array([key, key, key ^ 1], dtype=np.uint64), np.array([number, number + 1, number]))
+    assert len(set(made.tolist())) == 3
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 2**50), keys, st.integers(0, 2**50)), max_size=20))
+def test_permutations_of_different_sizes_and_keys_go_together(given_numbers):
+    sizes, many_keys, numbers = (np.array([each[i] for each in given_numbers], dtype=np.uint64) for i in range(3))
+    positions = (numbers % sizes).astype(np.int64) if len(numbers) else np.empty(0, dtype=np.int64)
+    together = permuted(positions, sizes.astype(np.int64), many_keys)
+    alone = [permuted_alone(int(p), size, key) for p, (size, key, _) in zip(positions, given_numbers, strict=True)]
+    assert together.tolist() == alone
+
+
+def test_more_positions_than_are_permuted_at_once_are_permuted_alike():
+    positions = np.arange(3 * AT_ONCE // 2) % 5000
+    once = permuted(np.arange(5000), 5000, 7)
+    assert np.array_equal(permuted(positions, 5000, 7), once[positions])
+    assert np.array_equal(permuted(positions, np.full(len(positions), 5000), 7), once[positions])
 
 
 @given(keys)

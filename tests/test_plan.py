@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from flantune.mixture.order import build_order, draw_function
+from flantune.mixture.order import build_order
 from flantune.mixture.plan import plan, receipt, warnings
+from flantune.mixture.window import draw_function
 from small_mixture import DRAWS, RULE, ByteEncoder, made_task, member, members, rule
 
 

@@ -79,6 +79,35 @@ def test_a_lower_cap_never_raises_the_largest_rate(sizes, one, other):
     assert max(task_rates(sizes, "proportional", cap=low)) <= max(task_rates(sizes, "proportional", cap=high))
 
 
+@given(sizes, caps, st.integers(1, 10**6))
+def test_a_floor_lifts_tasks_of_fewer_rows_after_the_cap(sizes, cap, floor):
+    counted = [max(min(size, cap or size), floor) for size in sizes]
+    rates = task_rates(sizes, "proportional", cap=cap, floor=floor)
+    assert rates == [Fraction(count, sum(counted)) for count in counted]
+
+
+@given(sizes, st.integers(1, 10**6))
+def test_a_floor_never_lowers_the_smallest_rate(sizes, floor):
+    assert min(task_rates(sizes, "proportional", floor=floor)) >= min(task_rates(sizes, "proportional"))
+
+
+@given(sizes, st.integers(1, 1000), st.integers(1, 1000))
+def test_with_a_mean_length_shares_are_shares_of_tokens(sizes, length, other):
+    lengths = [Fraction(length if i % 2 else other) for i in range(len(sizes))]
+    drawn = task_rates(sizes, "proportional", lengths=lengths)
+    tokens = [rate * mean for rate, mean in zip(drawn, lengths, strict=True)]
+    wanted = [float(share) for share in task_rates(sizes, "proportional")]
+    assert [float(count / sum(tokens)) for count in tokens] == pytest.approx(wanted, rel=4 * ROUNDING)
+    assert sum(drawn) == 1
+
+
+@given(sizes)
+def test_lengths_that_are_all_the_same_change_almost_nothing(sizes):
+    drawn = task_rates(sizes, "proportional", lengths=[Fraction(7, 3)] * len(sizes))
+    wanted = task_rates(sizes, "proportional")
+    assert [float(rate) for rate in drawn] == pytest.approx([float(rate) for rate in wanted], rel=2 * ROUNDING)
+
+
 @given(sizes)
 def test_equal_rates_are_equal(sizes):
     assert task_rates(sizes, "equal") == [Fraction(1, len(sizes))] * len(sizes)

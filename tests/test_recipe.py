@@ -22,9 +22,9 @@ from flantune.run_folder import read_recipe, write_recipe
 from flantune.tasks import find_task
 
 SECTIONS = {
-    "top": "adapter, evaluation, mixture, model, name, output, seed, tasks, training, unseen, variables",
+    "top": "adapter, allow_code, evaluation, ledger, mixture, model, name, output, seed, tasks, training, unseen, ...",
     "model": "name, revision, system",
-    "task": "task, share, weight, loss_weight, train_rows",
+    "task": "task, share, weight, cap, floor, max_epochs, loss_weight, train_rows, options, few_shot",
 }
 
 
@@ -259,7 +259,7 @@ TASKS_MISTAKES = {
     "tasks: {task: a}": ":1: tasks: a list is wanted, not a mapping of keys to values",
     "tasks:\n  - share: 0.1": ":2: tasks.0.task: is missing; add it",
     "tasks:\n  - a\n  - {task: b, shre: 0.1}": ':3: tasks.1.shre: unknown key "shre"; did you mean "share"? '
-    "(loss_weight, share, task, train_rows, weight)",
+    "(cap, few_shot, floor, loss_weight, max_epochs, options, share, task, train_rows, weight)",
     "tasks: [{task: a, share: 1}]": ":1: tasks.0.share: must be less than 1, not 1",
     "tasks: [{task: a, weight: 0}]": ":1: tasks.0.weight: must be greater than 0, not 0",
     "seed: 1\ntasks: [{task: a, share: 0.5}]": ":2: tasks: each has a fixed share and they sum to 0.5, not 1; "
@@ -403,7 +403,8 @@ ARGUMENT_MISTAKES = {
     "seed.x=1": '"x" is below a value that has no keys; write seed=...',
     "seed.x.y=1": '"x" is below a value that has no keys; write seed=...',
     "name.x=1": '"x" is below a value that has no keys; write name=...',
-    "tasks.1.shre=0.5": 'unknown key "shre"; did you mean "share"? (loss_weight, share, task, train_rows, weight)',
+    "tasks.1.shre=0.5": 'unknown key "shre"; did you mean "share"? (cap, few_shot, floor, '
+    "loss_weight, max_epochs, options, share, task, train_rows, weight)",
 }
 
 
@@ -491,6 +492,7 @@ def fits(value, schema):
     checks = {
         "$ref": lambda at: fits(value, SCHEMA["$defs"][at.removeprefix("#/$defs/")]),
         "anyOf": lambda options: any(fits(value, option) for option in options),
+        "oneOf": lambda options: sum(fits(value, option) for option in options) == 1,
         "const": lambda only: value == only,
         "enum": lambda choices: value in choices,
         "type": lambda kind: type(value) in JSON_TYPES[kind],
@@ -501,6 +503,7 @@ def fits(value, schema):
         "minLength": lambda length: len(value) >= length,
         "minItems": lambda length: len(value) >= length,
         "maxItems": lambda length: len(value) <= length,
+        "minProperties": lambda count: len(value) >= count,
         "items": lambda item: all(fits(each, item) for each in value),
         "prefixItems": lambda items: all(map(fits, value, items)),
         "required": lambda keys: all(key in value for key in keys),
@@ -509,7 +512,7 @@ def fits(value, schema):
             fits(value[key], rest) if rest else False for key in value.keys() - schema.get("properties", {}).keys()
         ),
     }
-    first = ("$ref", "anyOf", "const", "enum", "type")  # the others need a value of the right type
+    first = ("$ref", "anyOf", "oneOf", "const", "enum", "type")  # the others need a value of the right type
     told_only = {"title", "description", "default", "$defs"}
     return all(checks[key](schema[key]) for key in sorted(schema.keys() - told_only, key=lambda key: key not in first))
 

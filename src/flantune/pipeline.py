@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from flantune.errors import FlantuneError
 from flantune.files import digest, disk_errors, write_json, write_json_lines, write_text
 from flantune.mixture.permutation import key_of
 from flantune.mixture.plan import receipt
-from flantune.preparation import evaluation_sets, prepare, tasks_of
+from flantune.preparation import evaluation_sets, prepare, tasks_of, trained_tasks
 from flantune.progress import Interrupted, Listener, Silent, stop_signals
 from flantune.recipe import Recipe
 from flantune.run_folder import (
@@ -156,7 +156,7 @@ def evaluate(
     from flantune.models.load import load_model, model_digest
 
     listener = listener or Silent()
-    sets = evaluation_sets(recipe, tasks_of(recipe.tasks, recipe), tasks_of(recipe.unseen, recipe))
+    sets = evaluation_sets(recipe, trained_tasks(recipe), tasks_of(recipe.unseen, recipe))
     choice = recipe.model
     revision = choice.revision if model == choice.name or Path(model).is_dir() else None
     loaded = load_model(
@@ -198,7 +198,9 @@ def compare(run: Path, *, listener: Listener | None = None) -> dict[str, Any]:
         raise FlantuneError(f"the run is not trained to its end; flantune train --resume {run}", run)
     base = evaluate(recipe, recipe.model.name, run / "evaluation" / "base", listener=listener)
     tuned = evaluate(recipe, str(run / "model"), run / "evaluation" / "tuned", listener=listener)
-    comparison = compared(recipe, base, tuned, tuned_name=str(run / "model"))
+    ledger = (read_json(run / "plan.json") or {}).get("ledger") or {}
+    flagged = ledger.get("flagged") or {}
+    comparison = compared(recipe, base, tuned, tuned_name=str(run / "model"), flagged=flagged)
     write_json(run / "comparison.json", comparison)
     report(run)
     return comparison
@@ -210,15 +212,26 @@ def compared(
     tuned: Mapping[str, list[dict[str, Any]]],
     *,
     tuned_name: str,
+    flagged: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """The content of `comparison.json` from both models' predictions."""
+    """The content of `comparison.json` from both models' predictions.
+
+    Args:
+        recipe: What was done.
+        base: Task name to the base model's predictions.
+        tuned: The same of the tuned model.
+        tuned_name: How the tuned model is called.
+        flagged: Task name to ids of evaluation rows that have text in common with training rows.
+    """
     from flantune.evaluation.compare import Answered
     from flantune.evaluation.compare import compare as make_comparison
 
-    trained, unseen = tasks_of(recipe.tasks, recipe), tasks_of(recipe.unseen, recipe)
+    trained, unseen = trained_tasks(recipe), tasks_of(recipe.unseen, recipe)
     names = {task.name for task in trained}
     answered = [
-        Answered(q, q.task.name in names, base[q.task.name], tuned[q.task.name])
+        Answered(
+            q, q.task.name in names, base[q.task.name], tuned[q.task.name], frozenset(flagged.get(q.task.name, ()))
+        )
         for q in evaluation_sets(recipe, trained, unseen)
     ]
     return make_comparison(
@@ -260,7 +273,7 @@ def scores(recipe: Recipe, made: Mapping[str, list[dict[str, Any]]]) -> list[dic
     from flantune.evaluation.statistics import single_interval
 
     result = []
-    for questions in evaluation_sets(recipe, tasks_of(recipe.tasks, recipe), tasks_of(recipe.unseen, recipe)):
+    for questions in evaluation_sets(recipe, trained_tasks(recipe), tasks_of(recipe.unseen, recipe)):
         for name in questions.task.spec.metrics:
             by = metric(name)
             rows = row_statistics(by, questions, [p["prediction"] for p in made[questions.task.name]])

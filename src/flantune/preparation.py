@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flantune.errors import FlantuneError, nearest
-from flantune.mixture.ledger import check_origins, leaks, repeated_names
-from flantune.mixture.order import Member, MixtureRule, Order, build_order
+from flantune.mixture.audit import Audit, Evaluated, audit
+from flantune.mixture.ledger import Allowed, Listed, check_licences, check_names, check_origins
+from flantune.mixture.lengths import measured
+from flantune.mixture.order import Order, build_order
 from flantune.mixture.permutation import key_of, permuted
 from flantune.mixture.plan import plan as make_plan
+from flantune.mixture.rates import as_written
+from flantune.mixture.shape import MixturePart, TaskPart, parts_of, rated
+from flantune.mixture.window import Member, MixtureRule, draw_function, shape_from, shape_of
 from flantune.progress import Listener, Silent
 from flantune.recipe import Recipe
-from flantune.recipe.schema import TaskChoice
+from flantune.recipe.mixing import MixtureChoice, Placed, TaskChoice, inner_mixtures, with_replay
 from flantune.settings import cache_folder
 from flantune.tasks import Task, find_task
-from flantune.tasks.source import Rows
+from flantune.tasks.sources import Rows
 
 if TYPE_CHECKING:
     from flantune.evaluation.prompts import EvaluationSet
     from flantune.models.prompt_format import PromptFormat
+
+ROWS_TO_WAIT_FOR = 20_000  # a few seconds
 
 
 @dataclass(frozen=True)
@@ -55,21 +62,12 @@ def prepare(recipe: Recipe, *, listener: Listener | None = None) -> Prepared:
     from flantune.models.load import load_format
 
     listener = listener or Silent()
-    trained, unseen = tasks_of(recipe.tasks, recipe), tasks_of(recipe.unseen, recipe)
-    repeated_names([*trained, *unseen])
-    check_origins(trained, unseen)
+    trained, unseen = trained_tasks(recipe), tasks_of(recipe.unseen, recipe)
+    allowed = check_ledger(recipe, trained, unseen)
+    _check_mixture_names(recipe, trained)
     model = recipe.model
     encoder = load_format(model.name, revision=model.revision, system=model.system, report=listener.say)
-    members = tuple(
-        Member(
-            task,
-            _training_rows(task, choice, recipe.seed),
-            share=choice.share,
-            weight=choice.weight,
-            loss_weight=choice.loss_weight,
-        )
-        for task, choice in zip(trained, recipe.tasks, strict=True)
-    )
+    members = members_of(recipe, trained)
     mixture, training = recipe.mixture, recipe.training
     if encoder.positions is not None and mixture.capacity > encoder.positions:
         raise FlantuneError(
@@ -78,16 +76,12 @@ def prepare(recipe: Recipe, *, listener: Listener | None = None) -> Prepared:
         )
     questions = evaluation_sets(recipe, trained, unseen)
     check_questions(questions, encoder)
-    rule = MixtureRule(
-        mixture.rates,
-        mixture.cap,
-        mixture.temperature,
-        mixture.window,
-        mixture.capacity,
-        training.loss.per,
-        recipe.seed,
-    )
-    draws = training.draws or draws_of(members, training.epochs)
+    audited = _audited(recipe, members, questions, listener)
+    rule = rule_of(recipe)
+    members = measured(audited.members, rule, encoder)
+    draws = training.draws or draws_of(shape_of(members, rule), training.epochs)
+    rule = replace(rule, phases=phases_at(recipe, draws))
+    ended = draw_function(members, rule).schedule.exhausted(draws)
     listener.phase("order", -(-draws // rule.window))
     order = build_order(
         members, rule, draws, encoder, cache_folder() / "orders", lambda done, total: listener.advance(1)
@@ -100,22 +94,187 @@ def prepare(recipe: Recipe, *, listener: Listener | None = None) -> Prepared:
         for task in (*trained, *unseen)
         if task.name not in asked
     ]
-    planned["warnings"] += leaks(members, [(q.task, [dict(i.values) for i in q.items]) for q in questions])
+    planned["warnings"] += [
+        f"{name} comes for the last time, by its max_epochs, with draw {number}; then others get its draws"
+        for name, number in ended.items()
+    ]
+    planned["warnings"] += audited.warnings
     planned = {"model": recipe.model.name, **planned}
     planned["evaluation"] = [{"task": q.task.name, "rows": len(q.items)} for q in questions]
+    planned["ledger"] = {**_licences(trained, unseen), "allowed": allowed, **audited.told}
     return Prepared(recipe, members, unseen, rule, order, planned)
 
 
-def draws_of(members: Sequence[Member], epochs: float) -> int:
+def check_ledger(recipe: Recipe, trained: Sequence[Task], unseen: Sequence[Task]) -> list[dict[str, Any]]:
+    """Whether the tasks of a recipe may stand beside each other: names, origins, licences.
+
+    Returns:
+        The pairs of tasks that share an origin, as the recipe allows.
+    Raises:
+        FlantuneError: They may not; see `flantune.mixture.ledger`.
+    """
+    listed, held = _listed(recipe, trained, unseen)
+    check_names([*listed, *held])
+    check_licences(listed, recipe.ledger.licences.allow)
+    pairs = [Allowed(pair, recipe.place("ledger", "allow", i)) for i, pair in enumerate(recipe.ledger.allow)]
+    return check_origins(listed, held, pairs)
+
+
+def _listed(recipe: Recipe, trained: Sequence[Task], unseen: Sequence[Task]) -> tuple[list[Listed], list[Listed]]:
+    """Trained and unseen tasks, each with its line in the recipe."""
+    listed = [Listed(task, recipe.place(*it.location)) for task, it in zip(trained, recipe.trained(), strict=True)]
+    return listed, [Listed(task, recipe.place("unseen", number)) for number, task in enumerate(unseen)]
+
+
+def _licences(trained: Sequence[Task], unseen: Sequence[Task]) -> dict[str, Any]:
+    stated = {task.name: task.spec.license for task in (*trained, *unseen)}
+    return {"licences": [{"task": name, "license": license_} for name, license_ in stated.items()]}
+
+
+def _audited(
+    recipe: Recipe, members: Sequence[Member], questions: Sequence[EvaluationSet], listener: Listener
+) -> Audit:
+    """The members without what the recipe leaves out, and what was found."""
+    evaluated = [
+        Evaluated(
+            asked.task,
+            [item.row for item in asked.items],
+            [dict(item.values) for item in asked.items],
+            [item.place for item in asked.items],
+        )
+        for asked in questions
+    ]
+    rows = sum(len(member.rows) for member in members)
+    if rows > ROWS_TO_WAIT_FOR:
+        listener.say(f"looking for evaluation rows and duplicates in {rows:,} training rows (`ledger` can skip it)")
+    chosen = recipe.ledger
+    folder = cache_folder() / "ledgers"
+    return audit(members, evaluated, folder, decontaminate=chosen.decontaminate, duplicates=chosen.duplicates)
+
+
+def _check_mixture_names(recipe: Recipe, trained: Sequence[Task]) -> None:
+    tasks = {task.name for task in trained}
+    for _, inner in inner_mixtures(with_replay(recipe.tasks, recipe.mixture)):
+        if inner.mixture in tasks:
+            raise FlantuneError(f'a mixture and a task are both called "{inner.mixture}"; rename the mixture', "tasks")
+
+
+def members_of(recipe: Recipe, trained: Sequence[Task]) -> tuple[Member, ...]:
+    """The trained tasks with their rows and their part in the mixture.
+
+    Raises:
+        FlantuneError: A task without training rows or training templates.
+    """
+    return tuple(_member(task, placed, recipe.seed) for task, placed in zip(trained, recipe.trained(), strict=True))
+
+
+def _member(task: Task, placed: Placed, seed: int) -> Member:
+    choice = placed.choice
+    return Member(
+        task,
+        _training_rows(task, choice, seed),
+        share=choice.share,
+        weight=choice.weight,
+        loss_weight=choice.loss_weight,
+        cap=choice.cap,
+        floor=choice.floor,
+        max_epochs=placed.max_epochs,
+        inside=placed.inside,
+        options=placed.options,
+        few_shot=placed.few_shot.share,
+        exemplars=placed.few_shot.exemplars,
+    )
+
+
+def rule_of(recipe: Recipe) -> MixtureRule:
+    """How the recipe mixes and packs, but for the phases, which depend on the length of the run."""
+    mixture = recipe.mixture
+    return MixtureRule(
+        mixture.rates,
+        mixture.cap,
+        mixture.temperature,
+        mixture.window,
+        mixture.capacity,
+        recipe.training.loss.per,
+        recipe.seed,
+        floor=mixture.floor,
+        share_of=mixture.share_of,
+        mixtures=tuple(
+            (around, _inner(choice)) for around, choice in inner_mixtures(with_replay(recipe.tasks, mixture))
+        ),
+    )
+
+
+def shape_by_counts(recipe: Recipe, rows: Mapping[str, int]) -> MixturePart:
+    """The mixture of a recipe from numbers of rows alone, before there are any texts.
+
+    Args:
+        recipe: Its tasks are called here as the recipe calls them.
+        rows: Training rows of each task.
+    """
+    tasks = []
+    for placed in recipe.trained():
+        it = placed.choice
+        tasks.append((placed.inside, TaskPart(it.task, rows[it.task], it.share, it.weight, it.cap, it.floor)))
+    return shape_from(tasks, rule_of(recipe))
+
+
+def _inner(choice: MixtureChoice) -> MixturePart:
+    return MixturePart(
+        choice.mixture,
+        (),
+        share=choice.share,
+        weight=choice.weight,
+        rates=choice.rates,
+        cap=choice.cap,
+        floor=choice.floor,
+        temperature=choice.temperature,
+        share_of=choice.share_of,
+    )
+
+
+def phases_at(recipe: Recipe, draws: int) -> tuple[tuple[int, dict[str, dict[str, Any]]], ...]:
+    """The recipe's phases, each with its first draw and what is other, by name; the whole has an empty name.
+
+    Raises:
+        FlantuneError: A phase does not begin after the one before and within the run.
+    """
+    phases, before = [], 0
+    for number, phase in enumerate(recipe.mixture.phases):
+        start = phase.from_draw if phase.from_draw is not None else int(as_written(phase.from_share or 0.0) * draws)
+        if not before < start < draws:
+            raise FlantuneError(
+                f"begins at draw {start}; it must begin after draw {before} and before the run ends at draw {draws}",
+                f"mixture.phases.{number}",
+            )
+        whole = phase.model_dump(exclude={"from_draw", "from_share", "tasks"}, exclude_none=True)
+        parts = {name: change.model_dump(exclude_none=True) for name, change in phase.tasks.items()}
+        phases.append((start, {"": whole, **parts}))
+        before = start
+    return tuple(phases)
+
+
+def draws_of(mixture: MixturePart, epochs: float) -> int:
     """Draws in which the tasks without a fixed share are seen `epochs` times, on average over their rows.
 
-    A task with a fixed share is mixed in beside them; its rows, many as they may be, do not make the run longer.
-    Where all tasks have one, all rows count.
+    What has a fixed share is mixed in beside them; its rows, many as they may be, do not make the run longer.
+    Where everything has one, all rows count.
     """
-    free = [member for member in members if member.share is None]
-    rows = sum(len(member.rows) for member in free or members)
-    left = 1.0 - sum(member.share or 0.0 for member in members) if free else 1.0
-    return max(1, round(epochs * rows / left))
+    fixed = [part for part in (mixture, *parts_of(mixture)) if part.share is not None]
+    inside = [part for each in fixed if isinstance(each, MixturePart) for part in parts_of(each)]
+    rows = {part.name: part.rows for part in parts_of(mixture) if isinstance(part, TaskPart)}
+    free = rows.keys() - {part.name for part in (*fixed, *inside)} or rows.keys()
+    rates = rated(mixture).tasks()
+    return max(1, round(as_written(epochs) * sum(rows[name] for name in free) / sum(rates[name] for name in free)))
+
+
+def trained_tasks(recipe: Recipe) -> tuple[Task, ...]:
+    """The tasks that a recipe trains on, read and checked.
+
+    Raises:
+        FlantuneError: See `tasks_of`.
+    """
+    return tasks_of([placed.choice for placed in recipe.trained()], recipe)
 
 
 def tasks_of(choices: Sequence[TaskChoice], recipe: Recipe) -> tuple[Task, ...]:
@@ -124,7 +283,7 @@ def tasks_of(choices: Sequence[TaskChoice], recipe: Recipe) -> tuple[Task, ...]:
     Raises:
         FlantuneError: No such task, a mistake in its file, a metric that does not exist.
     """
-    tasks = tuple(find_task(choice.task, recipe.variables) for choice in choices)
+    tasks = tuple(find_task(choice.task, recipe.variables, allow_code=recipe.allow_code) for choice in choices)
     for task in tasks:
         check_metrics(task)
     return tasks
@@ -157,7 +316,7 @@ def _training_rows(task: Task, choice: TaskChoice, seed: int) -> Rows:
         raise FlantuneError(f"task {task.name} has no training rows left after its filters", task.place("source"))
     if choice.train_rows is not None and choice.train_rows < len(rows):
         chosen = permuted(np.arange(choice.train_rows), len(rows), key_of(seed, "train_rows", task.name))
-        rows = Rows(tuple(rows.rows[int(i)] for i in chosen), tuple(rows.places[int(i)] for i in chosen))
+        rows = rows.chosen(chosen)
     return rows
 
 
@@ -168,17 +327,25 @@ def evaluation_sets(recipe: Recipe, trained: Sequence[Task], unseen: Sequence[Ta
         FlantuneError: No task has the split, or two tasks have one name.
     """
     from flantune.evaluation.prompts import evaluation_set
-    from flantune.tasks.source import split_names
+    from flantune.tasks.sources import split_names
 
     chosen = recipe.evaluation
-    repeated_names([*trained, *unseen])
+    listed, held = _listed(recipe, trained, unseen)
+    check_names([*listed, *held])
     names = [name for task in (*trained, *unseen) for name in split_names(task.spec.source)]
     if chosen.split not in names:
         raise FlantuneError(
             f'evaluation.split: no task has a split "{chosen.split}"; {nearest(chosen.split, set(names))}'
         )
     return [
-        evaluation_set(task, split=chosen.split, rows=chosen.rows, templates=chosen.templates, seed=recipe.seed)
+        evaluation_set(
+            task,
+            split=chosen.split,
+            rows=chosen.rows,
+            templates=chosen.templates,
+            seed=recipe.seed,
+            exemplars=chosen.exemplars,
+        )
         for task in (*trained, *unseen)
         if chosen.split in split_names(task.spec.source)
     ]

@@ -66,7 +66,7 @@ def read_recipe(run: Path) -> Recipe:
     if not (run / "recipe.yaml").exists():
         raise FlantuneError("not a run: recipe.yaml is missing; give a folder that flantune train made", run)
     file = read_yaml(run / "recipe.yaml")
-    return validated(Recipe, file.data, file)
+    return validated(Recipe, file.data, file).written_in(file)
 
 
 def read_json(path: Path) -> Any:

@@ -33,7 +33,7 @@ def quickstart(
         recipe = recipe.model_copy(update={"output": str(_unused(output_folder(recipe)))})
     with console() as listener:
         listener.say(
-            f"flantune quickstart: {recipe.model.name} on {len(recipe.tasks)} tasks, into {output_folder(recipe)}; "
+            f"flantune quickstart: {recipe.model.name} on {len(recipe.trained())} tasks, into {output_folder(recipe)}; "
             "about nine minutes on two cores"
         )
         with interruptible():

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flantune.mixture.order import Member, MixtureRule, Order, PackedRow, exact_rates
+from flantune.mixture.order import Order
+from flantune.mixture.window import Member, MixtureRule, PackedRow, option_ways, planned_shares
 
 
 def plan(members: Sequence[Member], rule: MixtureRule, order: Order, *, draws: int, steps: int) -> dict[str, Any]:
@@ -63,6 +64,9 @@ def _counted(
     draws, inputs, targets = ([0] * len(members) for _ in range(3))
     loss = [0.0] * len(members)
     templates = [dict.fromkeys((t.name for t in member.task.training_templates), 0) for member in members]
+    ways = [[style.name if style is not None else "none" for style, _ in option_ways(member)] for member in members]
+    options = [dict.fromkeys(["none", *names], 0) for names in ways]
+    exemplars: list[Counter[int]] = [Counter() for _ in members]
     for row in rows:
         for segment in row:
             task = segment.task
@@ -70,14 +74,18 @@ def _counted(
             inputs[task] += len(segment.input_ids)
             targets[task] += len(segment.target_ids)
             loss[task] += segment.loss_weight * len(segment.target_ids)
-            templates[task][members[task].task.training_templates[segment.template].name] += 1
+            template = members[task].task.training_templates[segment.template]
+            templates[task][template.name] += 1
+            options[task][ways[task][segment.options] if template.uses_options else "none"] += 1
+            exemplars[task][segment.exemplars] += 1
     reasons: list[Counter[str]] = [Counter() for _ in members]
     for item in dropped:
         reasons[item["task"]][item["reason"]] += 1
+    shares = planned_shares(members, rule, max(1, sum(draws) + len(dropped)))
     return [
         {
             "task": member.task.name,
-            "planned_share": float(rate),
+            "planned_share": float(share),
             "share": draws[i] / (sum(draws) or 1),
             "draws": draws[i],
             "epochs": draws[i] / len(member.rows),
@@ -87,8 +95,10 @@ def _counted(
             "loss_share": loss[i] / (sum(loss) or 1),
             "dropped": dict(reasons[i]),
             "templates": templates[i],
+            "options": {name: count for name, count in options[i].items() if count},
+            "exemplars": {str(count): exemplars[i][count] for count in sorted(exemplars[i])},
         }
-        for i, (member, rate) in enumerate(zip(members, exact_rates(members, rule), strict=True))
+        for i, (member, share) in enumerate(zip(members, shares, strict=True))
     ]
 
 

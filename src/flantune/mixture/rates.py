@@ -9,6 +9,7 @@ from typing import Literal
 from flantune.errors import FlantuneError
 
 Rule = Literal["proportional", "temperature", "equal", "explicit"]
+Unit = Literal["examples", "target_tokens", "tokens"]
 
 
 def task_rates(
@@ -16,37 +17,54 @@ def task_rates(
     rule: Rule,
     *,
     cap: int | None = None,
+    floor: int | None = None,
     temperature: float = 1.0,
     weights: Sequence[float] | None = None,
     shares: Sequence[float | None] | None = None,
+    lengths: Sequence[Fraction] | None = None,
 ) -> list[Fraction]:
-    """Exact share of draws of each task.
+    """Exact share of draws of each task, or mixture of tasks, of one mixture.
 
     Args:
         sizes: Training rows of each task.
-        rule: `proportional`: min(size, cap), the examples-proportional mixing with a cap of T5 (Raffel et al. 2020,
-            arXiv:1910.10683, section 3.5.2) and FLAN; `temperature`: min(size, cap) ** (1 / temperature), as in
-            mT5 and T5; `equal`; `explicit`: the weights.
+        rule: `proportional`: the rows counted, max(min(size, cap), floor), the examples-proportional mixing with a
+            cap of T5 (Raffel et al. 2020, arXiv:1910.10683, section 3.5.2) and FLAN; `temperature`: the rows counted
+            ** (1 / temperature), as in mT5 and T5; `equal`; `explicit`: the weights.
         cap: A task counts as at most this many rows.
+        floor: A task counts as at least this many rows, so that one of fewer is repeated.
         temperature: At least 1.
         weights: One a task, for `explicit`.
-        shares: A fixed share for some tasks; the others divide what is left by the rule.
+        shares: A fixed share for some tasks; the others divide what is left.
+        lengths: Mean length of an example of each task, where shares are shares of tokens and not of draws.
     Returns:
         Fractions that sum to exactly 1, in the order of `sizes`.
     Raises:
         FlantuneError: The fixed shares leave nothing for the other tasks.
     """
-    capped = [min(size, cap) if cap is not None else size for size in sizes]
-    if rule == "proportional":
-        amounts = [Fraction(size) for size in capped]
-    elif rule == "temperature":
-        # A root is not rational: seven significant digits are exact enough and the same on every machine.
-        amounts = [Fraction(f"{size ** (1.0 / temperature):.6e}") for size in capped]
-    elif rule == "equal":
-        amounts = [Fraction(1)] * len(sizes)
-    else:
+    if rule == "explicit":
         amounts = [as_written(weight) for weight in weights or [1.0] * len(sizes)]
-    fixed = [as_written(share) if share is not None else None for share in shares or [None] * len(sizes)]
+    else:
+        amounts = [_amount(counted_rows(size, cap, floor), rule, temperature) for size in sizes]
+    divided = _divided(amounts, [as_written(share) if share is not None else None for share in shares or []])
+    if lengths is None:
+        return divided
+    return _scaled([rounded(share / length) for share, length in zip(divided, lengths, strict=True)])
+
+
+def counted_rows(rows: int, cap: int | None, floor: int | None) -> int:
+    """As how many rows a task counts."""
+    return max(rows if cap is None else min(rows, cap), floor or 0)
+
+
+def _amount(size: int, rule: Rule, temperature: float) -> Fraction:
+    if rule == "proportional":
+        return Fraction(size)
+    return rounded(size ** (1.0 / temperature)) if rule == "temperature" else Fraction(1)
+
+
+def _divided(amounts: Sequence[Fraction], shares: Sequence[Fraction | None]) -> list[Fraction]:
+    """Fixed shares as they are, and what they leave in the proportion of the amounts."""
+    fixed = shares or [None] * len(amounts)
     left = 1 - sum((share for share in fixed if share is not None), Fraction(0))
     if left <= 0 and None in fixed:
         raise FlantuneError(
@@ -55,10 +73,22 @@ def task_rates(
         )
     free = sum((amount for amount, share in zip(amounts, fixed, strict=True) if share is None), Fraction(0))
     rates = [share if share is not None else left * amount / free for amount, share in zip(amounts, fixed, strict=True)]
-    total = sum(rates, Fraction(0))  # fixed shares such as 0.333 may miss 1 by a rounding
+    return _scaled(rates)  # fixed shares such as 0.333 may miss 1 by a rounding
+
+
+def _scaled(rates: Sequence[Fraction]) -> list[Fraction]:
+    total = sum(rates, Fraction(0))
     return [rate / total for rate in rates]
 
 
 def as_written(number: float) -> Fraction:
     """A number of a recipe or task file as the fraction that its digits say: 0.3 is 3/10."""
     return Fraction(str(number))
+
+
+def rounded(number: float | Fraction) -> Fraction:
+    """A number to seven significant digits: exact enough for a rate, and the same on every machine.
+
+    A root is not rational, and quotients by lengths have denominators that multiply over the tasks.
+    """
+    return Fraction(f"{float(number):.6e}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flantune.errors import FlantuneError
+from flantune.recipe.mixing import TaskChoice
 from flantune.recipe.schema import Recipe
 from flantune.recipe.yaml_file import parse_value, read_yaml, validated
 
@@ -24,7 +25,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     data, overridden = apply_overrides(source.data, overrides)
     if "name" not in data:
         data["name"] = run_name(Path(path).stem)
-    recipe = validated(Recipe, data, source, overridden)
+    recipe = validated(Recipe, data, source, overridden).written_in(source, overridden)
     return _beside(recipe, Path(path).parent)
 
 
@@ -36,7 +37,7 @@ def run_name(text: str) -> str:
 def recipe_from(data: dict[str, Any], overrides: Sequence[str] = (), folder: Path | None = None) -> Recipe:
     """A recipe from plain values; task paths are relative to `folder`."""
     changed, overridden = apply_overrides(data, overrides)
-    return _beside(validated(Recipe, changed, None, overridden), folder or Path())
+    return _beside(validated(Recipe, changed, None, overridden).written_in(None, overridden), folder or Path())
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -55,7 +56,8 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dic
             raise FlantuneError("not of the form key=value; write for example training.epochs=2", argument)
         node: Any = changed
         for depth, part in enumerate(parts[:-1]):
-            node = _child(node, part, argument, SHORT_FORMS.get(parts[0]) if depth < 2 else None)
+            inside = depth < 2 or parts[depth - 1] == "tasks"  # of a mixture inside a mixture
+            node = _child(node, part, argument, SHORT_FORMS.get(parts[0]) if inside else None)
         _set(node, parts[-1], parse_value(text), argument)
         by_key[".".join(parts)] = argument
     return changed, by_key
@@ -95,24 +97,33 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
     """Task paths and path variables made absolute, so that a resolved recipe works from anywhere."""
 
     def absolute(text: str) -> str:
-        looks_like_path = text.endswith((".yaml", ".yml"))
-        return str((folder / text).resolve()) if looks_like_path else text
+        scheme, path = re.fullmatch("([a-z_]{2,}:)?(.*)", text, re.DOTALL).groups("")  # type: ignore[union-attr]
+        looks_like_path = bool(scheme) or path.endswith((".yaml", ".yml"))
+        return scheme + str((folder / path).resolve()) if looks_like_path and not path.startswith("${") else text
+
+    def placed(choice: Any) -> Any:
+        if isinstance(choice, TaskChoice):
+            return choice.model_copy(update={"task": absolute(choice.task)})
+        return choice.model_copy(update={"tasks": choices(choice.tasks)})  # a mixture inside, or what is replayed
 
     def choices(given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(choice.model_copy(update={"task": absolute(choice.task)}) for choice in given)
+        return tuple(placed(choice) for choice in given)
 
     def variable(text: str) -> str:
         looks_like_path = "/" in text or text.startswith((".", "~"))
         path = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
         return str((folder / path).resolve()) if looks_like_path else text
 
-    model = recipe.model
+    model, mixture = recipe.model, recipe.mixture
+    if mixture.replay is not None:
+        mixture = mixture.model_copy(update={"replay": placed(mixture.replay)})
     if (folder / model.name).is_dir():
         model = model.model_copy(update={"name": str((folder / model.name).resolve())})
     return recipe.model_copy(
         update={
             "tasks": choices(recipe.tasks),
             "unseen": choices(recipe.unseen),
+            "mixture": mixture,
             "variables": {key: variable(text) for key, text in recipe.variables.items()},
             "model": model,
         }

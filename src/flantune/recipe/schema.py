@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from flantune.recipe.yaml_file import Strict, WrongAt
+from flantune.errors import Place
+from flantune.recipe.mixing import (
+    Entry,
+    Mixture,
+    NamedTask,
+    Placed,
+    check_shares,
+    inner_mixtures,
+    named,
+    placed_tasks,
+    with_replay,
+)
+from flantune.recipe.yaml_file import Strict, Written, WrongAt, YamlFile
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -18,14 +30,6 @@ def _run_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError("a name is 1 to 64 of a-z, 0-9, _, . and -, and starts with a letter or digit")
     return name
-
-
-def _named(key: str, kind: Any) -> BeforeValidator:
-    """A bare string stands for an object with only its first field."""
-    return BeforeValidator(
-        lambda value: {key: value} if isinstance(value, str) else value,
-        json_schema_input_type=kind | Annotated[str, Field(min_length=1)],
-    )
 
 
 class ModelChoice(Strict):
@@ -40,39 +44,6 @@ class ModelChoice(Strict):
     system: str = Field(
         "", description="System text put before each prompt where the chat template has a place for it."
     )
-
-
-class TaskChoice(Strict):
-    """One task of the recipe: where its file is, and how much of it is used."""
-
-    task: str = Field(
-        min_length=1,
-        description="A starter task's name, or the path of a task's YAML file (relative to the recipe).",
-    )
-    share: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Fixed share of all draws; the tasks without one divide the rest by `mixture.rates`.",
-    )
-    weight: float = Field(1.0, gt=0, description="Weight for `mixture.rates: explicit`.")
-    loss_weight: float = Field(1.0, gt=0, description="Factor on the loss of each example of this task.")
-    train_rows: int | None = Field(None, ge=1, description="Use only this many training rows, chosen by seed.")
-
-
-class Mixture(Strict):
-    """How often each task is drawn, and how draws are packed."""
-
-    rates: Literal["proportional", "temperature", "equal", "explicit"] = Field(
-        "proportional",
-        description="Rule for a task's rate: by its rows (up to cap), tempered, equal, or by task weight.",
-    )
-    cap: int | None = Field(
-        None, ge=1, description="A task counts as at most this many rows (proportional, temperature)."
-    )
-    temperature: float = Field(2.0, ge=1, description="rate ~ min(rows, cap) ** (1 / temperature).")
-    window: int = Field(512, ge=1, description="Draws that are rendered and packed together.")
-    capacity: int = Field(1024, ge=16, description="Tokens a packed row holds.")
 
 
 class Adapter(Strict):
@@ -133,6 +104,9 @@ class Evaluation(Strict):
     templates: Literal["all", "seen", "held_out"] = Field(
         "all", description="Phrasings used: those trained on and held-out ones in turn, or only one kind."
     )
+    exemplars: int = Field(
+        0, ge=0, le=64, description="Solved rows of the training split that stand before each question."
+    )
     batch_tokens: int = Field(8192, ge=64, description="Prompt tokens computed at once.")
     resamples: int = Field(9999, ge=99, description="Bootstrap resamples and random flips.")
     margin: float | None = Field(
@@ -140,24 +114,57 @@ class Evaluation(Strict):
     )
 
 
+class Licences(Strict):
+    """Which licences of tasks may be trained on."""
+
+    allow: tuple[str, ...] | None = Field(
+        None,
+        description="Licences as task files state them, in any case; a trained task with another one, or with none, is "
+        "refused. All by default.",
+    )
+
+
+class Ledger(Strict):
+    """What must not leak from training into evaluation, what is left out of training, and what may be trained on."""
+
+    allow: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="Pairs of names of tasks, one trained and one unseen, that may share an origin; plan and report "
+        "name them.",
+    )
+    decontaminate: Literal["report", "drop", "skip"] = Field(
+        "report",
+        description="Evaluation rows whose text stands in training rows. report: told, and scores with and without "
+        "them; drop: these training rows are left out; skip: not looked for.",
+    )
+    duplicates: Literal["keep", "drop", "skip"] = Field(
+        "keep",
+        description="Training rows that repeat an earlier one. keep: counted; drop: left out; skip: not looked for.",
+    )
+    licences: Licences = Licences()
+
+
 class Recipe(Strict):
-    """A whole run: model, tasks, mixture, training, evaluation, output."""
+    """A whole run: model, tasks, mixture, ledger, training, evaluation, output."""
 
     name: Annotated[str, AfterValidator(_run_name)] = "run"
     seed: int = Field(0, ge=0)
-    model: Annotated[ModelChoice, _named("name", ModelChoice)] = ModelChoice()
-    tasks: tuple[Annotated[TaskChoice, _named("task", TaskChoice)], ...] = Field(
-        min_length=1, description="Tasks to train on."
-    )
-    unseen: tuple[Annotated[TaskChoice, _named("task", TaskChoice)], ...] = Field(
+    model: Annotated[ModelChoice, named("name", ModelChoice)] = ModelChoice()
+    tasks: tuple[Entry, ...] = Field(min_length=1, description="Tasks to train on, and mixtures of tasks.")
+    unseen: tuple[NamedTask, ...] = Field(
         (), description="Tasks that are only evaluated: not trained on, and abilities to keep."
     )
     variables: dict[str, str] = Field({}, description="Values for ${NAME} in the paths of task files.")
+    allow_code: bool = Field(
+        False, description="Whether Python functions that task files name (the transform `python`) may run."
+    )
     mixture: Mixture = Mixture()
+    ledger: Ledger = Ledger()
     adapter: Adapter = Adapter()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     output: str | None = Field(None, description="The run's folder; default runs/NAME.")
+    _written: Written = PrivateAttr(default_factory=Written)
 
     @classmethod
     def load(cls, path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -169,6 +176,20 @@ class Recipe(Strict):
         from flantune.recipe.load import load_recipe
 
         return load_recipe(path, overrides)
+
+    def written_in(self, file: YamlFile | None, overridden: Mapping[str, str] | None = None) -> Recipe:
+        """The same recipe, which knows where it was written."""
+        made = self.model_copy()
+        made._written = Written(file, dict(overridden or {}))
+        return made
+
+    def place(self, *location: str | int) -> Place | str | None:
+        """Where the recipe says something, for error messages; None for one that was made in Python."""
+        return self._written.place(location)
+
+    def trained(self) -> tuple[Placed, ...]:
+        """All tasks that are trained on, those of mixtures inside and of `mixture.replay` too."""
+        return placed_tasks(self.tasks, self.mixture)
 
     @model_validator(mode="before")
     @classmethod
@@ -184,16 +205,12 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        total = sum(choice.share or 0.0 for choice in self.tasks)
-        free = [choice.task for choice in self.tasks if choice.share is None]
-        if free and total >= 1:
-            raise WrongAt(
-                ["tasks"], f"the fixed shares sum to {total:g} and leave nothing for {free[0]}; make them smaller"
-            )
-        if not free and abs(total - 1) > 1e-9:
-            raise WrongAt(["tasks"], f"each has a fixed share and they sum to {total:g}, not 1; leave out one of them")
+        check_shares(self.tasks, taken=self.mixture.replay.share if self.mixture.replay else 0.0)
+        names = [inner.mixture for _, inner in inner_mixtures(with_replay(self.tasks, self.mixture))]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise WrongAt(["tasks"], f'two mixtures are called "{twice[0]}"; rename one')
         for number, choice in enumerate(self.unseen):
-            for key in ("share", "train_rows"):
+            for key in ("share", "cap", "floor", "max_epochs", "train_rows"):
                 if getattr(choice, key) is not None:
                     raise WrongAt(["unseen", number, key], f"{choice.task} is not trained on; remove `{key}`")
         if self.training.rows_at_once > self.training.rows_per_step:

@@ -8,9 +8,9 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -40,6 +40,21 @@ class WrongAt(ValueError):
         super().__init__(message)
 
 
+class StatedFile(Protocol):
+    """A file that states something, read: its values, and the line on which each stands."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Its values."""
+
+    def line(self, location: Sequence[str | int]) -> int | None:
+        """Line (from 1) of the deepest part of a location that is known."""
+
+
 @dataclass(frozen=True)
 class YamlFile:
     """A parsed YAML mapping that remembers where each key stood."""
@@ -61,6 +76,27 @@ class YamlFile:
             except (KeyError, IndexError, AttributeError, TypeError):
                 break
         return line
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where values were written: no part of what they say, so any two are equal.
+
+    Attributes:
+        file: The file; None for values made in Python.
+        overridden: Dotted key to the command line argument that set it.
+    """
+
+    file: YamlFile | None = field(default=None, compare=False)
+    overridden: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def place(self, location: Sequence[str | int]) -> Place | str | None:
+        """The argument that set a value or what is around it, else its file and line."""
+        parts = [str(part) for part in location]
+        for length in range(len(parts), 0, -1):
+            if (argument := self.overridden.get(".".join(parts[:length]))) is not None:
+                return argument
+        return Place(self.file.path, self.file.line(location)) if self.file is not None else None
 
 
 def read_yaml(path: Path) -> YamlFile:
@@ -146,7 +182,7 @@ def plain(value: Any) -> Any:
 
 
 def validated(
-    kind: type[Model], data: Mapping[str, Any], source: YamlFile | None, overridden: Mapping[str, str] | None = None
+    kind: type[Model], data: Mapping[str, Any], source: StatedFile | None, overridden: Mapping[str, str] | None = None
 ) -> Model:
     """The data as the pydantic type, or the first complaint with its place.
 
@@ -217,14 +253,14 @@ WANTED = {
 def _message(kind: type[BaseModel], location: tuple[str | int, ...], detail: Mapping[str, Any]) -> str:
     given, what = detail["input"], str(detail["type"])
     if what == "extra_forbidden":
-        return f'unknown key "{location[-1]}"; {nearest(str(location[-1]), _fields_at(kind, location[:-1]))}'
+        return f'unknown key "{location[-1]}"; {nearest(str(location[-1]), _fields_at(kind, detail["loc"][:-1]))}'
     if what == "missing":
         return "is missing; add it"
     if what == "literal_error":
         choices = [choice.strip(" '\"") for choice in str(detail["ctx"]["expected"]).replace(" or ", ",").split(",")]
         return f'unknown value "{given}"; {nearest(str(given), choices)}'
     if what in ("model_type", "dict_type"):
-        return f"{_shown(given)} where keys and values are wanted{_listed(_fields_at(kind, location))}"
+        return f"{_shown(given)} where keys and values are wanted{_listed(_fields_at(kind, detail['loc']))}"
     if what == "too_short":
         return "is empty; give at least one"
     if what == "string_too_short":
@@ -260,20 +296,23 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _fields_at(kind: Any, location: Sequence[str | int]) -> list[str]:
-    """Names of the keys allowed at a location inside a pydantic class."""
+    """Names of the keys allowed at a location inside a pydantic class; pydantic's marks in it choose among several."""
     for part in location:
-        kind = _model_in(kind)
-        if kind is None:
+        models = _models_in(kind)
+        if not models:
             return []
-        if isinstance(part, str) and part in kind.model_fields:
+        if isinstance(part, int):
+            continue
+        kind = next((model for model in models if model.__name__ == part), models[0])
+        if part in kind.model_fields:
             kind = kind.model_fields[part].annotation
-    model = _model_in(kind)
-    return list(model.model_fields) if model is not None else []
+    models = _models_in(kind)
+    return [field.alias or name for name, field in models[0].model_fields.items()] if models else []
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        return [annotation]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, tuple, dict, typing.Annotated):
-        return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
-    return None
+        return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]
+    return []

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from flantune.errors import FlantuneError
-from flantune.mixture.order import Order, PackedRow
+from flantune.mixture.order import Order
+from flantune.mixture.window import PackedRow
 from flantune.models.stream import Stream, stream_of, target_logits
 from flantune.training.compilation import SummedLoss
 from flantune.training.loss import weighted_sum

@@ -1,0 +1,42 @@
+"""Mean lengths: how many tokens a draw of a task has, for mixtures whose shares are shares of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from flantune.errors import FlantuneError
+from flantune.mixture.window import Encoder, Member, MixtureRule, WindowBuilder
+
+SAMPLE = 256  # draws of each task; the mean of lengths that vary by their own size is known to 6 % then
+
+
+def measured(members: Sequence[Member], rule: MixtureRule, encoder: Encoder) -> tuple[Member, ...]:
+    """The members with their mean lengths, if any mixture asks for shares of tokens; else as they are.
+
+    The lengths are those of a task's first draws, were it alone: whatever is mixed beside it, they are the same.
+
+    Raises:
+        FlantuneError: A row that cannot be rendered, or a task none of whose draws fit into a packed row.
+    """
+    units = {rule.share_of, *(mixture.share_of for _, mixture in rule.mixtures)}
+    if units <= {"examples", None}:
+        return tuple(members)
+    return tuple(_measured(member, rule, encoder) for member in members)
+
+
+def _measured(member: Member, rule: MixtureRule, encoder: Encoder) -> Member:
+    alone = Member(
+        member.task, member.rows, options=member.options, few_shot=member.few_shot, exemplars=member.exemplars
+    )
+    single = replace(rule, rates="equal", share_of="examples", window=SAMPLE, mixtures=(), phases=())
+    rows, _ = WindowBuilder([alone], single, encoder).window(0, SAMPLE)
+    targets = sum(len(segment.target_ids) for row in rows for segment in row)
+    tokens = sum(segment.length for row in rows for segment in row)
+    if not targets:
+        raise FlantuneError(
+            f"of {SAMPLE} draws of task {member.task.name} none fits into a packed row of {rule.capacity} tokens, so "
+            "its share of tokens cannot be planned; raise mixture.capacity"
+        )
+    return replace(member, lengths={"target_tokens": Fraction(targets, SAMPLE), "tokens": Fraction(tokens, SAMPLE)})
