@@ -126,6 +126,9 @@ def fake_comparison() -> dict[str, Any]:
                     },
                     "invalid": {"base": 17, "tuned": 1} if task in ANSWERS else {"base": None, "tuned": None},
                     "unfinished": {"base": 9, "tuned": 0},
+                    "flagged": {"n": 7, "without": {"n": 53, "base": 17.77, "tuned": 29.29}}
+                    if task == "starter/dialogue_summary"
+                    else None,
                     "by_phrasing": {
                         "seen": {"n": 30, "base": base - step, "tuned": tuned + step},
                         "held_out": {"n": 30, "base": base + step, "tuned": tuned - step},
@@ -180,6 +183,46 @@ def fake_plan() -> dict[str, Any]:
             }
             for (task, cluster), rate in zip(trained, rates, strict=True)
         ],
+        "ledger": fake_ledger(),
+    }
+
+
+def fake_ledger() -> dict[str, Any]:
+    """The part `ledger` of plan.json."""
+    licences = {"starter/dialogue_summary": "CC0-1.0", LONG: f"ours {HOSTILE}", "starter/intent": None}
+    return {
+        "licences": [{"task": task, "license": licence} for task, licence in licences.items()],
+        "allowed": [{"trained": LONG, "unseen": "starter/intent", "origins": [f"samsum {HOSTILE}"]}],
+        "contamination": [
+            {
+                "trained": LONG,
+                "evaluated": "starter/dialogue_summary",
+                "evaluation_rows": 7,
+                "of": 60,
+                "training_rows": 9,
+                "shown": [
+                    {
+                        "row": f"test-031 {HOSTILE}",
+                        "place": "/home/someone/secret/test.jsonl:31",
+                        "training_place": "/home/someone/secret/mails.csv:12",
+                        "kind": "words in a row",
+                        "words": 41,
+                        "text": f"the ribbon helped a lot {HOSTILE}",
+                    }
+                ],
+            }
+        ],
+        "flagged": {"starter/dialogue_summary": ["test-031"]},
+        "duplicates": [
+            {
+                "task": LONG,
+                "of": LONG,
+                "exact": 2,
+                "near": 1,
+                "shown": [{"place": "/home/someone/secret/mails.csv:9", "repeats": "/home/someone/secret/mails.csv:4"}],
+            }
+        ],
+        "left_out": [{"task": LONG, "rows": 420, "overlapping": 4, "duplicates": 3}],
     }
 
 

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from fake_run import BREAKOUT, HOSTILE, LONG, RECIPE, fake_comparison, fake_plan, fake_run
 from flantune.errors import FlantuneError
 from flantune.reporting import charts, comparison_table, model_card, plan_table, safe, write_report
+from flantune.reporting.ledger import ledger_lines
 
 BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -340,3 +341,88 @@ def test_text_from_data_stays_text_in_the_card() -> None:
 
 def test_the_card_without_a_plan_leaves_the_mixture_out() -> None:
     assert "## Training mixture" not in model_card(fake_comparison(), None, RECIPE, "org/base", "mit")
+
+
+# The ledger
+
+
+def ledger_text(page: Page) -> str:
+    return " ".join(
+        page.text[page.text.index("Does the evaluation stand") : page.text.index("Answers, row by row")].split()
+    )
+
+
+def test_the_page_shows_the_text_in_common_where_it_stands_and_the_scores_without_these_rows(page: Page) -> None:
+    text = ledger_text(page)
+    assert f"dialogue_summary: 7 of 60 evaluation rows in 9 training rows of {LONG}" in text
+    assert "test.jsonl:31 and mails.csv:12 · words in a row, 41 words" in text
+    assert "the ribbon helped a lot" in text
+    assert "18.2 → 31.5" in text
+    assert "17.8 → 29.3" in text
+
+
+def test_the_page_tells_what_was_left_out_repeats_and_was_allowed_and_the_licences(page: Page) -> None:
+    text = ledger_text(page)
+    assert f"left out of {LONG}, of 420 training rows: 4 hold text of evaluation rows, 3 repeat other rows" in text
+    assert (
+        f"training rows of {LONG} that repeat rows of {LONG}: 2 exactly, 1 nearly (mails.csv:9 repeats mails.csv:4)"
+        in (text)
+    )
+    assert "intent is evaluated as unseen though it shares samsum" in text
+    assert "licences: CC0-1.0 (dialogue_summary); ours" in text
+    assert text.endswith("not stated (intent)")
+
+
+def test_the_page_names_no_folder_of_the_data(source: str) -> None:
+    assert "/home/someone/secret" not in source
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"contamination": []}, "No text of an evaluation row was found in a training row"),
+        ({"contamination": None, "duplicates": None}, "The recipe asked not to look."),
+        (None, "The run's plan says nothing about it."),
+    ],
+)
+def test_the_page_says_where_nothing_was_found_or_looked_for(tmp_path: Path, change, told: str) -> None:
+    run = fake_run(tmp_path / "run")
+    plan = fake_plan()
+    plan["ledger"] = None if change is None else {**plan["ledger"], **change}
+    (run / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    assert told in ledger_text(Page(write_report(run).read_text(encoding="utf-8")))
+
+
+def test_the_card_tells_licences_and_scores_without_the_rows_in_common() -> None:
+    card = model_card(fake_comparison(), fake_plan(), RECIPE, "org/base", "mit")
+    assert "| dialogue\\_summary | summarization | flantune/starter/dialogue\\_summary | CC0-1.0 | 420 |" in card
+    assert "| starter/entity" not in card
+    mixture = card[card.index("## Training mixture") : card.index("## How it was trained")]
+    lines = [line for line in mixture.split("\n") if line.startswith("- ")]
+    assert lines[0].endswith("7 of 60 evaluation rows have text in common with training rows of " + escaped(LONG) + ".")
+    assert lines[1] == "- dialogue\\_summary without them, 53 rows: rougeL 17.8 → 29.3."
+    assert sum("the recipe allows it" in line for line in lines) == 1
+
+
+def escaped(name: str) -> str:
+    return name.replace("_", "\\_")
+
+
+def test_the_lines_for_the_terminal_show_whole_places_and_the_text_in_common() -> None:
+    lines = ledger_lines(fake_plan())
+    assert lines[0].startswith("starter/dialogue_summary, row test-031 ")
+    assert (
+        f"(/home/someone/secret/test.jsonl:31) and {LONG} (/home/someone/secret/mails.csv:12), words in a row, 41"
+        in (lines[0])
+    )
+    assert lines[2].endswith(
+        "2 exactly, 1 nearly (/home/someone/secret/mails.csv:9 repeats /home/someone/secret/mails.csv:4)"
+    )
+    assert lines[-1].startswith("licences: CC0-1.0 (dialogue_summary); ours")
+    assert ledger_lines({"tasks": []}) == []
+
+
+def test_the_terminal_shows_no_more_than_some_pairs_of_tasks() -> None:
+    plan = fake_plan()
+    plan["ledger"]["contamination"] *= 22
+    assert "and 2 more pairs of tasks with text in common (flantune plan --json)" in ledger_lines(plan)

@@ -28,12 +28,17 @@ KEPT = "kept_abilities"  # the cluster of tasks that ask whether something was f
 
 @dataclass(frozen=True)
 class Answered:
-    """A task's questions with the answers of both models, in the same order."""
+    """A task's questions with the answers of both models, in the same order.
+
+    Attributes:
+        flagged: Ids of rows that have text in common with training rows.
+    """
 
     questions: EvaluationSet
     seen: bool
     base: Sequence[Prediction]
     tuned: Sequence[Prediction]
+    flagged: frozenset[str] = frozenset()
 
     @property
     def group(self) -> Group:
@@ -106,7 +111,7 @@ def _entry(task: Answered, by: Metric, main: bool, *, resamples: int, seed: int)
     }
     difference = paired_difference(base, tuned, by.score, **drawn)
     kinds = np.array([item.template_kind for item in questions.items])
-    entry = {
+    entry: dict[str, Any] = {
         "task": name,
         "cluster": questions.task.spec.cluster,
         "group": task.group,
@@ -134,16 +139,26 @@ def _entry(task: Answered, by: Metric, main: bool, *, resamples: int, seed: int)
             "tuned": sum(not p["finished"] for p in task.tuned),
         },
         "by_phrasing": {
-            kind: {
-                "n": int((kinds == kind).sum()),
-                "base": float(by.score(base[kinds == kind].sum(axis=0))),
-                "tuned": float(by.score(tuned[kinds == kind].sum(axis=0))),
-            }
-            for kind in ("seen", "held_out")
-            if (kinds == kind).any()
+            kind: _scores_of(by, base, tuned, kinds == kind) for kind in ("seen", "held_out") if (kinds == kind).any()
         },
+        "flagged": None,
     }
+    flagged = np.array([item.row in task.flagged for item in questions.items])
+    if flagged.any():
+        entry["flagged"] = {
+            "n": int(flagged.sum()),
+            "without": None if flagged.all() else _scores_of(by, base, tuned, ~flagged),
+        }
     return entry, difference
+
+
+def _scores_of(by: Metric, base: np.ndarray, tuned: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
+    """Scores of both models on some of the rows."""
+    return {
+        "n": int(chosen.sum()),
+        "base": float(by.score(base[chosen].sum(axis=0))),
+        "tuned": float(by.score(tuned[chosen].sum(axis=0))),
+    }
 
 
 def row_scores(questions: EvaluationSet, predictions: Sequence[Prediction]) -> list[dict[str, float]]:

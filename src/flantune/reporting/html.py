@@ -17,6 +17,7 @@ from flantune.errors import FlantuneError
 from flantune.files import digest, write_text
 from flantune.reporting import charts, formats
 from flantune.reporting.formats import GROUPS, SYMBOLS, main_metrics, short_task, visible
+from flantune.reporting.ledger import ledger_view
 
 _ROWS = 60  # rows of a task that can be browsed in the page
 _PROMPT, _ANSWER = 8000, 4000  # characters shown of a prompt, of an answer
@@ -115,6 +116,7 @@ def _view(run: Path, comparison: Mapping[str, Any]) -> dict[str, Any]:
         "training": _training(run / "metrics.jsonl", [entry["task"] for entry in mains]),
         "mixture": _mixture(_json(run / "mixture.json"), plan),
         "plan": plan,
+        "ledger": ledger_view(plan, comparison),
         "answers": answers,
         "answers_json": _for_script({"tasks": answers}),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else None,

@@ -24,6 +24,7 @@ from flantune.reporting.formats import (
     short_task,
     visible,
 )
+from flantune.reporting.ledger import ledger_view, licence_of
 
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#+!|~&$@]|(?<=:)/(?=/)|(?<=www)\.)")
@@ -57,7 +58,7 @@ def model_card(
         _reading(comparison),
     ]
     if plan is not None:
-        parts += ["## Training mixture", _mixture(plan)]
+        parts += ["## Training mixture", _mixture(plan), _ledger(plan, comparison)]
     parts += [
         "## How it was trained",
         _training(plan),
@@ -169,6 +170,7 @@ def _mixture(plan: Mapping[str, Any]) -> str:
             escape(short_task(task["task"])),
             escape(task["cluster"]),
             escape(", ".join(task["origins"])),
+            escape(licence_of(plan, task["task"])),
             count(task["rows"]),
             share(task["rate"]),
             count(task["draws"]),
@@ -182,6 +184,7 @@ def _mixture(plan: Mapping[str, Any]) -> str:
         "task",
         "cluster",
         "origins",
+        "licence",
         "rows",
         "share of draws",
         "draws",
@@ -189,7 +192,27 @@ def _mixture(plan: Mapping[str, Any]) -> str:
         "share of loss",
         "dropped",
     )
-    return _markdown_table(head, rows, right=(3, 4, 5, 6, 7, 8))
+    return _markdown_table(head, rows, right=(4, 5, 6, 7, 8, 9))
+
+
+def _ledger(plan: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+    """Evaluation rows that stand in training rows, and what the scores are without them."""
+    view = ledger_view(plan, comparison)
+    if view is None:
+        return ""
+    lines = [
+        f"{short_task(pair['evaluated'])}: {pair['evaluation_rows']} of {plural(pair['of'], 'evaluation row')} have "
+        f"text in common with training rows of {short_task(pair['trained'])}."
+        for pair in view["pairs"]
+    ]
+    for entry in view["doubtful"]:
+        without, unit = entry["flagged"]["without"], entry["unit"]
+        if without is not None:
+            lines.append(
+                f"{short_task(entry['task'])} without them, {plural(without['n'], 'row')}: "
+                f"{entry['metric']} {score(without['base'], unit)} → {score(without['tuned'], unit)}."
+            )
+    return "\n".join(f"- {escape(line)}" for line in [*lines, *view["lines"][:-1]])
 
 
 def _training(plan: Mapping[str, Any] | None) -> str:
