@@ -52,7 +52,7 @@ def test_it_says_what_to_do_next(quickstart):
     assert printed.splitlines()[-3:] == [
         f"report:  {run}/report.html   (open it in a browser)",
         f"chat:    flantune chat {run} --base",
-        "yours:   flantune tasks init mails.csv --input body --target category   (makes a task of your own CSV)",
+        "yours:   flantune init mails.csv   (makes a task of your own data)",
     ]
 
 

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from flantune.cli import (
+    cache,
     chat,
     compare,
     evaluate,
+    init,
     model,
     plan,
     quickstart,
@@ -29,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(quickstart.quickstart)
+app.command()(init.init)
 app.command()(plan.plan)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
@@ -37,6 +40,7 @@ app.command()(report.report)
 app.add_typer(tasks.app, name="tasks")
 app.command()(chat.chat)
 app.add_typer(model.app, name="model")
+app.add_typer(cache.app, name="cache")
 
 
 def _version(asked: bool) -> None:
