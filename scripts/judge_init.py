@@ -1,8 +1,8 @@
 """Runs `flantune init` on the bare files of each set in a data folder, without options, and judges what it makes.
 
-python scripts/judge_init.py DATA_FOLDER [--only NAME] [--hide-names] writes a Markdown table to standard output. The
-answers to compare with are in judge_init.yaml beside it. With --hide-names the columns' names are hidden from the
-evidence, which shows how much of it rests on them.
+python scripts/judge_init.py DATA_FOLDER [--only NAME] [--hide-names] prints a table; --write puts it into
+docs/your-own-data.md. The answers to compare with are in judge_init.yaml. With --hide-names the columns' names
+are hidden from the evidence, which shows how much of it rests on them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from flantune.tasks import load_task
 from flantune.tasks.init import Draft, init_tasks
 from flantune.tasks.lint import check_task
 
-ROWS_CHECKED = 20_000  # renderings of more are not all tried
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "your-own-data.md"
+BEGIN, END = "<!-- judged by scripts/judge_init.py -->\n", "<!-- end of the judgement -->\n"
 
 
 def main() -> None:
@@ -30,22 +31,27 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--hide-names", action="store_true")
+    parser.add_argument("--write", action="store_true", help="put the table into the page")
     parser.add_argument("--check", action="store_true", help="load each task and render all rows")
     asked = parser.parse_args()
     if asked.hide_names:
         _hide_names()
     answers = read_yaml(Path(__file__).with_suffix(".yaml")).data
     right = 0
-    print("| set | what it made of the files | right? |\n|---|---|---|")
+    lines = ["| set | what it made of the files | right? |", "|---|---|---|"]
     for name, answer in answers.items():
         if asked.only not in name:
             continue
         began = time.monotonic()
         made, verdict = judged(asked.data / answer.get("give", name), answer, check=asked.check)
         right += verdict == "yes"
-        print(f"| {name} | {made} | {verdict} |", flush=True)
-        print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr)
-    print(f"\nRight: {right} of {len(answers)}.")
+        lines.append(f"| {name} | {made} | {verdict} |")
+        print(f"{name}: {verdict}, {time.monotonic() - began:.1f} s", file=sys.stderr)
+    text = "\n".join([*lines, "", f"Right: {right} of {len(answers)}.", ""])
+    print(text)
+    if asked.write:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(page.split(BEGIN)[0] + BEGIN + text + END + page.split(END)[1], encoding="utf-8")
 
 
 def judged(given: Path, answer: Mapping[str, Any], *, check: bool) -> tuple[str, str]:

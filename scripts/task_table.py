@@ -76,7 +76,9 @@ def _totals(looked: list[Looked]) -> str:
     rows = sum(len(each.task.split(split)) for each in looked for split in each.task.split_names())
     prompts = sum(each.report.renderings for each in looked)
     wrong = sum(bool(each.report.errors) for each in looked)
-    told = f"{len(looked)} tasks in {len(clusters)} clusters" + (f" over {len(sets)} data sets" if sets else "")
+    told = f"{len(looked)} tasks in {len(clusters)} clusters"
+    if len(sets) > 1:
+        told += f" over {len(sets)} data sets"
     errors = f"{wrong} task{'s' * (wrong > 1)} with an error" if wrong else "no task with an error"
     return f"{told}: {rows:,} rows; {prompts:,} prompts looked at; {errors}."
 

@@ -167,6 +167,7 @@ def test_the_python_of_the_page_does_what_it_shows(folder, monkeypatch):
 def table(heading):
     """Cells of the tables below a heading, bars that stand for themselves restored."""
     section = re.search(rf"^## {heading}\n(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
+    assert section is not None
     for line in section[1].splitlines():
         if line.startswith("| ") and not line.startswith("|---"):
             yield [cell.strip().replace("\0", "|") for cell in line.replace("\\|", "\0").strip("|").split("|")]
@@ -182,11 +183,12 @@ def test_the_sources_of_the_page_are_sources_and_are_all_of_them():
     for first, second, third in table("Sources"):
         if first in ("kind", "key"):
             continue
-        if isinstance(code(third), dict) and "kind" in code(third):
-            kinds.add(SourceChoice.model_validate(code(third)).kind)
+        stated = code(third)
+        if isinstance(stated, dict) and "kind" in stated:
+            kinds.add(SourceChoice.model_validate(stated).kind)
             kinds |= set(re.findall(r"`(\w+)`", first))
         else:
-            key = re.fullmatch("`(.*)`", first)[1]
+            key = first.strip("`")
             whole = {"kind": "csv", "splits": {"test" if key == "beside" else "all": "rows.csv"}, key: code(second)}
             if key in ("fractions_by", "sample"):
                 whole["fractions"] = {"train": 0.5, "test": 0.5}

@@ -14,17 +14,47 @@ from flantune.tasks import load_task
 from flantune.tasks.init import Wishes, init_tasks
 from flantune.tasks.lint import check_task
 
-GOOD = "wonderful great love perfect happy excellent friendly fresh fast clean".split()
-BAD = "terrible broken awful hate dirty slow rude cold late disappointing".split()
-PLAIN = "we went there on monday with the whole family and ordered food before it was closing time again".split()
+GOOD = ["wonderful", "great", "love", "perfect", "happy", "excellent", "friendly", "fresh", "fast", "clean"]
+BAD = ["terrible", "broken", "awful", "hate", "dirty", "slow", "rude", "cold", "late", "disappointing"]
+PLAIN = [
+    "we",
+    "went",
+    "there",
+    "on",
+    "monday",
+    "with",
+    "the",
+    "whole",
+    "family",
+    "and",
+    "ordered",
+    "food",
+    "before",
+    "it",
+    "was",
+    "closing",
+    "time",
+    "again",
+]
 TOPICS = {
-    "billing": "invoice charge refund payment card account fee paid money price".split(),
-    "delivery": "parcel courier address shipping arrived warehouse tracking box late door".split(),
-    "login": "password username browser locked reset email code screen session sign".split(),
+    "billing": ["invoice", "charge", "refund", "payment", "card", "account", "fee", "paid", "money", "price"],
+    "delivery": ["parcel", "courier", "address", "shipping", "arrived", "warehouse", "tracking", "box", "late", "door"],
+    "login": ["password", "username", "browser", "locked", "reset", "email", "code", "screen", "session", "sign"],
 }
-SUBJECTS = "committee harbour museum railway orchestra bakery library bridge festival hospital".split()
-VERBS = "opens closes rebuilds plans sells repairs paints honours moves funds".split()
-OBJECTS = "hall garden engine roof ticket archive square tower market school".split()
+SUBJECTS = [
+    "committee",
+    "harbour",
+    "museum",
+    "railway",
+    "orchestra",
+    "bakery",
+    "library",
+    "bridge",
+    "festival",
+    "hospital",
+]
+VERBS = ["opens", "closes", "rebuilds", "plans", "sells", "repairs", "paints", "honours", "moves", "funds"]
+OBJECTS = ["hall", "garden", "engine", "roof", "ticket", "archive", "square", "tower", "market", "school"]
 
 
 def sentence(draw, words, count=14):
@@ -77,8 +107,13 @@ def stamps(i):
 
 
 def german():
-    return comma([{"Vorgangs-Nr.": 4000 + i, "Eingang": stamps(i), "Kundenanfrage": t, "Rubrik": k, "Mandant": "ACME"}
-                  for i, (t, k, _) in enumerate(tickets())], delimiter=";")  # fmt: skip
+    return comma(
+        [
+            {"Vorgangs-Nr.": 4000 + i, "Eingang": stamps(i), "Kundenanfrage": t, "Rubrik": k, "Mandant": "ACME"}
+            for i, (t, k, _) in enumerate(tickets())
+        ],
+        delimiter=";",
+    )
 
 
 def spanish():
@@ -110,8 +145,18 @@ def zero_to_ten():
 
 
 def german_stars():
-    return comma([{"Bewertung (1-5)": s, "Kommentar": t, "Filiale": draw.choice(["Nord", "Süd"]), "Datum": f"{i % 28 + 1}.{i % 12 + 1}.2024"}
-                  for i, (t, s, draw) in enumerate(reviews())], delimiter=";")  # fmt: skip
+    return comma(
+        [
+            {
+                "Bewertung (1-5)": s,
+                "Kommentar": t,
+                "Filiale": draw.choice(["Nord", "Süd"]),
+                "Datum": f"{i % 28 + 1}.{i % 12 + 1}.2024",
+            }
+            for i, (t, s, draw) in enumerate(reviews())
+        ],
+        delimiter=";",
+    )
 
 
 def flags():
@@ -208,7 +253,16 @@ def choices_in_columns():
 
 def choices_in_lists():
     draw = random.Random(6)
-    return lines([{"stem": f"The {draw.choice(SUBJECTS)} number {i} needs what?", "options": [f"{w} {i}" for w in draw.sample(OBJECTS, 3)], "gold_idx": draw.randint(0, 2)} for i in range(120)])  # fmt: skip
+    return lines(
+        [
+            {
+                "stem": f"The {draw.choice(SUBJECTS)} number {i} needs what?",
+                "options": [f"{w} {i}" for w in draw.sample(OBJECTS, 3)],
+                "gold_idx": draw.randint(0, 2),
+            }
+            for i in range(120)
+        ]
+    )
 
 
 def entailment():
@@ -274,11 +328,28 @@ def tagged_words():
 
 
 def messages():
-    return lines([{"id": i, "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": t}, {"role": "assistant", "content": s}]} for i, (t, s) in enumerate(news())])  # fmt: skip
+    return lines(
+        [
+            {
+                "id": i,
+                "messages": [
+                    {"role": "system", "content": "Be kind."},
+                    {"role": "user", "content": t},
+                    {"role": "assistant", "content": s},
+                ],
+            }
+            for i, (t, s) in enumerate(news())
+        ]
+    )
 
 
 def alpaca():
-    return json.dumps([{"instruction": f"Tell me about the {s.split()[1]}.", "input": t if i % 2 else "", "output": s} for i, (t, s) in enumerate(news())])  # fmt: skip
+    return json.dumps(
+        [
+            {"instruction": f"Tell me about the {s.split()[1]}.", "input": t if i % 2 else "", "output": s}
+            for i, (t, s) in enumerate(news())
+        ]
+    )
 
 
 def word_problems():
@@ -289,7 +360,7 @@ def word_problems():
         rows.append(
             {
                 "idx": i,
-                "question": f"The {draw.choice(SUBJECTS)} has {a} chairs and buys {b} more. How many chairs are there now?",
+                "question": f"The {draw.choice(SUBJECTS)} has {a} chairs and buys {b} more. How many now?",
                 "answer": a + b,
             }
         )
@@ -326,12 +397,25 @@ def corrections():
 
 def queries():
     draw = random.Random(12)
-    return lines([{"nl": f"How many rows of {t} have more than {n} items?", "q": f"SELECT COUNT(*) FROM {t} WHERE items > {n}"} for t, n in ((draw.choice(OBJECTS), draw.randint(1, 99)) for _ in range(120))])  # fmt: skip
+    return lines(
+        [
+            {
+                "nl": f"How many rows of {t} have more than {n} items?",
+                "q": f"SELECT COUNT(*) FROM {t} WHERE items > {n}",
+            }
+            for t, n in ((draw.choice(OBJECTS), draw.randint(1, 99)) for _ in range(120))
+        ]
+    )
 
 
 def functions():
     draw = random.Random(13)
-    return lines([{"docstring": f"Adds {n} to the {t}.", "code": f"def add_{t}(x):\n    y = x + {n}\n    return (y)\n"} for t, n in ((draw.choice(OBJECTS), draw.randint(1, 99)) for _ in range(120))])  # fmt: skip
+    return lines(
+        [
+            {"docstring": f"Adds {n} to the {t}.", "code": f"def add_{t}(x):\n    y = x + {n}\n    return (y)\n"}
+            for t, n in ((draw.choice(OBJECTS), draw.randint(1, 99)) for _ in range(120))
+        ]
+    )
 
 
 def flowers():
@@ -355,26 +439,68 @@ def prices():
 
 FILES = {
     # name: (file name, text, kind, what is given, what is asked for, main metric)
-    "German names, semicolons, a number, a date, a constant": ("anfragen.csv", german, "classification", "Kundenanfrage", "Rubrik", "accuracy"),
+    "German names, semicolons, a number, a date, a constant": (
+        "anfragen.csv",
+        german,
+        "classification",
+        "Kundenanfrage",
+        "Rubrik",
+        "accuracy",
+    ),
     "Spanish names, the answer first": ("datos.csv", spanish, "rating", "reseña", "puntuación", "mean_absolute_error"),
     "abbreviations that say nothing": ("t.csv", abbreviations, "classification", "x2", "kat", "accuracy"),
     "no header": ("rows.csv", headerless, "classification", "text", "label", "accuracy"),
     "no header, the label first, tabs": ("rows.tsv", label_first, "classification", "text", "label", "accuracy"),
     "the label before each text": ("train.txt", fasttext, "classification", "text", "label", "accuracy"),
     "a scale from 0 to 10": ("nps.jsonl", zero_to_ten, "rating", "comment", "nps", "mean_absolute_error"),
-    "German stars with a scale in the name": ("b.csv", german_stars, "rating", "Kommentar", "Bewertung (1-5)", "mean_absolute_error"),
+    "German stars with a scale in the name": (
+        "b.csv",
+        german_stars,
+        "rating",
+        "Kommentar",
+        "Bewertung (1-5)",
+        "mean_absolute_error",
+    ),
     "flags": ("spam.csv", flags, "classification", "msg", "is_spam", "accuracy"),
     "truth values": ("mails.jsonl", truth_values, "classification", "body", "urgent", "accuracy"),
     "lists of labels": ("multi.jsonl", many_labels, "multi_label", "text", "labels", "exact_match"),
     "labels joined by semicolons": ("multi.csv", joined_labels, "multi_label", "text", "themes", "exact_match"),
     "subject and body": ("mail.csv", mail, "classification", "Betreff + Nachricht", "Abteilung", "accuracy"),
     "German summaries": ("news.jsonl", summaries, "summarization", "inhalt", "kurzfassung", "rouge1"),
-    "summaries nested in objects": ("news.json", nested_summaries, "summarization", "doc.body", "out.summary", "rouge1"),
-    "summaries without telling names, the short one first": ("news.csv", unnamed_summaries, "summarization", "f2", "f1", "rouge1"),
+    "summaries nested in objects": (
+        "news.json",
+        nested_summaries,
+        "summarization",
+        "doc.body",
+        "out.summary",
+        "rouge1",
+    ),
+    "summaries without telling names, the short one first": (
+        "news.csv",
+        unnamed_summaries,
+        "summarization",
+        "f2",
+        "f1",
+        "rouge1",
+    ),
     "passage, question, answer": ("qa.jsonl", questions, "reading", "question + passage", "answer", "token_f1"),
     "questions nested in paragraphs": ("qa.json", squad, "reading", "question + context", "answers.text", "token_f1"),
-    "choices in columns and a letter": ("quiz.csv", choices_in_columns, "multiple_choice", "Frage", "richtig", "accuracy"),
-    "choices in a list and an index": ("quiz.jsonl", choices_in_lists, "multiple_choice", "stem", "gold_idx", "accuracy"),
+    "choices in columns and a letter": (
+        "quiz.csv",
+        choices_in_columns,
+        "multiple_choice",
+        "Frage",
+        "richtig",
+        "accuracy",
+    ),
+    "choices in a list and an index": (
+        "quiz.jsonl",
+        choices_in_lists,
+        "multiple_choice",
+        "stem",
+        "gold_idx",
+        "accuracy",
+    ),
     "entailment": ("nli.jsonl", entailment, "entailment", "sentence1 + sentence2", "gold_label", "accuracy"),
     "duplicates": ("dup.csv", paraphrases, "same_meaning", "question1 + question2", "is_duplicate", "accuracy"),
     "likeness in numbers": ("sts.csv", likeness, "similarity", "s1 + s2", "score", "mean_absolute_error"),
@@ -390,7 +516,7 @@ FILES = {
     "descriptions and code": ("code.jsonl", functions, "code", "docstring", "code", "bleu"),
     "a table of numbers": ("flowers.csv", flowers, "record_classification", "len + wid", "species", "accuracy"),
     "a score with decimals": ("shop.csv", prices, "number", "beschreibung", "score", "mean_absolute_error"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("shape", FILES)
@@ -456,8 +582,11 @@ def test_a_file_for_each_class_is_a_classification_though_both_are_equally_long(
     draw = random.Random(3)
     files = written(
         tmp_path / "in",
-        {f"reviews.{name}": "".join(sentence(draw, words * 2 + PLAIN, draw.randint(5, 20)) + "\n" for _ in range(80)) for name, words in (("pos", GOOD), ("neg", BAD))},
-    )  # fmt: skip
+        {
+            f"reviews.{name}": "".join(sentence(draw, words * 2 + PLAIN, draw.randint(5, 20)) + "\n" for _ in range(80))
+            for name, words in (("pos", GOOD), ("neg", BAD))
+        },
+    )
     (task,) = init_tasks(files, tmp_path / "out").tasks
     assert (task.kind, task.keys["answer_choices"]) == ("classification", ["negative", "positive"])
 
@@ -470,7 +599,11 @@ def test_words_tags_and_intents_in_three_files_are_two_tasks(tmp_path):
         tags = draw.choice(["O O B-city O B-day O", "O O B-city O B-day B-number"])
         rows.append((f"{word} to {draw.choice(['oslo', 'lima'])} on monday {i}", tags, intent))
     names = ("seq.in", "seq.out", "label")
-    files = {f"{split}/{name}": "".join(row[side] + "\n" for row in rows) for split in ("train", "test") for side, name in enumerate(names)}  # fmt: skip
+    files = {
+        f"{split}/{name}": "".join(row[side] + "\n" for row in rows)
+        for split in ("train", "test")
+        for side, name in enumerate(names)
+    }
     written(tmp_path / "in", files)
     made = init_tasks([tmp_path / "in"], tmp_path / "out").tasks
     assert {(task.kind, task.given, task.target) for task in made} == {

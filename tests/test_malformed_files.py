@@ -550,6 +550,12 @@ def test_what_a_message_quotes_from_a_file_is_short(tmp_path):
         assert len(told(rows_of, tmp_path, content, file, **source)) < len(str(tmp_path)) + 300
 
 
+def test_what_a_message_quotes_from_a_file_moves_no_cursor_and_hides_nothing(tmp_path):
+    assert told(rows_of, tmp_path, "\x1b[31mü\u202e,\x1b[31mü\u202e\n1,2\n", "x.csv") == (
+        f'{tmp_path}/x.csv:1: column "\\x1b[31mü\\u202e" stands twice in the header; rename one'
+    )
+
+
 # --- files that are compressed, archives, files that belong together ----------------------------------------
 
 
@@ -571,6 +577,23 @@ def test_a_member_that_an_archive_lacks_is_told(tmp_path):
             f'{tmp_path}/{name}: no file "docs/trian.jsonl" in this archive; did you mean "docs/train.jsonl"? '
             "(docs/train.jsonl)"
         )
+
+
+def test_an_archive_with_a_name_that_is_no_text_or_of_a_version_to_come_is_told(tmp_path):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("grün.jsonl", '{"a": 1}\n')
+    whole = stream.getvalue()
+    in_folder(tmp_path, **{"name.zip": whole.replace("ü".encode(), b"\xff\xff")})
+    at = whole.index(b"PK\x01\x02") + 6  # the version that reading the file needs
+    in_folder(tmp_path, **{"version.zip": whole[:at] + b"\xff" + whole[at + 1 :]})
+    assert told(read, tmp_path, kind="jsonl", splits={"all": "name.zip!*"}) == (
+        f"{tmp_path}/name.zip: damaged archive: 'utf-8' codec can't decode byte 0xff in position 2: invalid start byte"
+        "; fetch it again"
+    )
+    assert told(read, tmp_path, kind="jsonl", splits={"all": "version.zip!*"}) == (
+        f"{tmp_path}/version.zip: is packed in a way that Python does not read: zip file version 25.5; pack it anew"
+    )
 
 
 def test_parallel_files_of_different_lengths_and_empty_ones_are_told(tmp_path):

@@ -81,6 +81,7 @@ def test_training_evaluation_and_chat_give_one_prompt_the_same_ids():
         assert trained[int(item.row)] == made.prompt_ids(Conversation([("user", item.prompt)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chat", [True, False])
 def test_a_model_that_has_learned_four_rows_by_heart_says_them_and_stops_by_itself(tmp_path, monkeypatch, chat):
     monkeypatch.setenv("FLANTUNE_CACHE", str(tmp_path / "cache"))

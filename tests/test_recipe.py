@@ -59,7 +59,7 @@ def test_a_bare_name_stands_for_a_model_and_for_a_task(tmp_path):
     short = load_recipe(written(tmp_path, "model: org/name\ntasks: [a, {task: b}]\nunseen: [c]\n"))
     long = load_recipe(written(tmp_path, "model: {name: org/name}\ntasks: [{task: a}, {task: b}]\nunseen: [{task: c}]"))
     assert short == long
-    assert [choice.task for choice in short.tasks] == ["a", "b"]
+    assert [one.choice.task for one in short.trained()] == ["a", "b"]
 
 
 def test_a_recipe_cannot_be_changed():
@@ -101,7 +101,7 @@ variables: {data: ./data, above: ../x, word: nowhere}
 """
     recipe = load_recipe(written(tmp_path, text))
     assert recipe.model.name == str(tmp_path / "tiny")
-    assert [choice.task for choice in (*recipe.tasks, *recipe.unseen)] == [
+    assert [choice.task for choice in (*(one.choice for one in recipe.trained()), *recipe.unseen)] == [
         str(tmp_path / "tasks" / "mails.yaml"),
         str(tmp_path.parent / "other.yml"),
         "starter/intent",
@@ -114,7 +114,7 @@ variables: {data: ./data, above: ../x, word: nowhere}
 def test_the_packaged_recipe_names_tasks_that_there_are():
     recipe = load_recipe(RECIPE)
     assert recipe == quickstart_recipe() == flantune.Recipe.load(RECIPE)
-    for choice in (*recipe.tasks, *recipe.unseen):
+    for choice in (*(one.choice for one in recipe.trained()), *recipe.unseen):
         find_task(choice.task)
 
 
@@ -133,7 +133,7 @@ def test_a_number_in_any_notation_is_a_number(tmp_path, number):
 @pytest.mark.parametrize("word", ["yes", "no", "on", "off", "y", "n", "Yes", "NO", "1:30", "1e", "0x", "1_a"])
 def test_words_that_older_yaml_took_for_something_else_stay_text(tmp_path, word):
     recipe = load_recipe(written(tmp_path, f"tasks: [{word}]\nvariables: {{{word}: {word}}}\nmodel: {word}"))
-    assert recipe.tasks[0].task == recipe.model.name == word
+    assert recipe.trained()[0].choice.task == recipe.model.name == word
     assert recipe.variables == {word: word}
     assert parse_value(word) == word
 
@@ -145,7 +145,8 @@ def test_json_is_yaml_also_where_it_writes_an_emoji_in_two_halves(tmp_path):
 
 def test_anchors_and_merges_are_followed(tmp_path):
     text = "tasks:\n  - &base {task: a, loss_weight: 2}\n  - {<<: *base, task: b}\n"
-    assert [(c.task, c.loss_weight) for c in load_recipe(written(tmp_path, text)).tasks] == [("a", 2), ("b", 2)]
+    chosen = [one.choice for one in load_recipe(written(tmp_path, text)).trained()]
+    assert [(choice.task, choice.loss_weight) for choice in chosen] == [("a", 2), ("b", 2)]
 
 
 YAML_MISTAKES = {
@@ -330,7 +331,7 @@ def test_arguments_set_values_in_sections_in_list_items_and_below_short_forms(tm
     assert recipe.training.epochs == 10
     assert recipe.training.loss.per == "example"
     assert (recipe.model.name, recipe.model.revision) == ("smollm2-135m-instruct", "main")
-    assert [(choice.task, choice.share) for choice in recipe.tasks] == [("a", 0.2), ("c", None)]
+    assert [(one.choice.task, one.choice.share) for one in recipe.trained()] == [("a", 0.2), ("c", None)]
     assert [choice.task for choice in recipe.unseen] == ["starter/intent", "d"]
     assert (recipe.adapter.method, recipe.adapter.rank) == ("lora", 8)
     assert recipe.output == "runs/a b"

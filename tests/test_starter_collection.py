@@ -55,7 +55,8 @@ def rows(name, split):
 
 def test_the_quickstart_trains_on_the_trained_tasks_and_holds_the_others_out():
     recipe = quickstart_recipe()
-    assert [trained.choice.task for trained in recipe.trained()] == [f"starter/{name}" for name in (*TRAINED, "instructions")]
+    trained = [one.choice.task for one in recipe.trained()]
+    assert trained == [f"starter/{name}" for name in (*TRAINED, "instructions")]
     assert [choice.task for choice in recipe.unseen] == [
         f"starter/{name}" for name in (*UNSEEN, "kept_knowledge", "kept_behaviour")
     ]

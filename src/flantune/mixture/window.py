@@ -279,12 +279,12 @@ class WindowBuilder:
         options, epoch = int(drawn.options[i]), int(drawn.epochs[i])
         member = self.members[task]
         chosen = member.task.training_templates[template]
-        key = key_of(self.rule.seed, "asked", member.task.name, row, epoch)
-        asked = Asked(
-            chosen, member.rows[row], member.rows.place(row), self._ways[task][options],
-            key if member.task.spec.options.shuffle else None,
-        )  # fmt: skip
+        shuffle = member.task.spec.options.shuffle
         wanted = self._counts[task][int(drawn.shots[i])] if chosen.few_shot else 0
+        key = key_of(self.rule.seed, "asked", member.task.name, row, epoch) if wanted or shuffle else 0
+        asked = Asked(
+            chosen, member.rows[row], member.rows.place(row), self._ways[task][options], key if shuffle else None
+        )
         return _Example(int(drawn.numbers[i]), task, row, template, options, asked, Question(asked, row, wanted, key))
 
     def _prompts(

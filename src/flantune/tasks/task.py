@@ -139,6 +139,7 @@ class Task:
         self.variables, self.allow_code = dict(variables), allow_code
         self._renderer = renderer
         self._rows: dict[str, Rows] = {}
+        self._locations: dict[str, Location] = {it.name: ("templates", i) for i, it in enumerate(spec.templates)}
         self._check()
 
     @property
@@ -370,8 +371,7 @@ class Task:
             raise FlantuneError(error.message, self._at(location)) from None
 
     def _location(self, template: Template) -> Location:
-        stated = template in self.templates[: len(self.spec.templates)]
-        return ("templates", self.templates.index(template)) if stated else ("templates_from",)
+        return self._locations.get(template.name, ("templates_from",))
 
     def _at(self, location: Location) -> Place:
         return Place(self.file.path, self.file.line(location))

@@ -68,7 +68,7 @@ def label_evidence(view: View, label: Column, texts: Sequence[Column]) -> Eviden
     evidence.add(0.4 if label.position == label.of - 1 else 0.2 if label.position == 0 else 0.0)
     evidence.add(-2.0 if all(re.fullmatch(r"[A-Za-z]{1,4}\d+", value) for value in label.counts) else 0.0)
     evidence.add(-1.0 if 0 in label.path else 0.0)
-    evidence.add((0.4 if view.named else 1.0) if {"0", "1"} >= label.counts.keys() else 0.0)
+    evidence.add((0.4 if view.named else 1.5) if {"0", "1"} >= label.counts.keys() else 0.0)
     evidence.add(0.1 * min(kinds, 8) / 8)
     evidence.add(-1.5 if label.share < 0.6 else 0.0 if label.share > 0.95 else -0.7)
     evidence.add(-1.5 if label.counts.most_common(1)[0][1] > 0.97 * len(label.texts) else 0.0)

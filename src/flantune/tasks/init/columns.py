@@ -20,6 +20,7 @@ Nature = Literal[
     "structure", "tags", "tokens", "texts", "spans", "turns", "items", "other",
 ]  # fmt: skip
 VALUES_LOOKED_AT = 600  # where a question to each value is dear
+CHARACTERS_LOOKED_AT = 6000  # of one value
 MOST_CATEGORIES = 200
 DEEPEST = 4
 
@@ -99,8 +100,8 @@ class Column:
 
     @cached_property
     def few(self) -> list[str]:
-        """Some of the texts, spread over the sample."""
-        return self.texts[:: max(1, len(self.texts) // VALUES_LOOKED_AT)]
+        """Some of the texts, spread over the sample, of long ones the beginning."""
+        return [text[:CHARACTERS_LOOKED_AT] for text in self.texts[:: max(1, len(self.texts) // VALUES_LOOKED_AT)]]
 
     @cached_property
     def lengths(self) -> list[float]:
@@ -252,7 +253,7 @@ def _share(column: Column, holds: Callable[[str], Any]) -> float:
 def _is_category(column: Column) -> bool:
     """A closed set of short answers that come again and again."""
     kinds, count = len(column.counts), len(column.texts)
-    sentences = sum(bool(re.search(r"\w.*\s.*\s.*\w\W*[.?!]$", text)) for text in column.counts)
+    sentences = sum(text[-1:] in ".?!" and len(text.split()) > 3 for text in column.counts)
     if sentences > 0.5 * kinds:
         return False
     often = sum(times for times in column.counts.values() if times > 1)

@@ -266,7 +266,8 @@ def _code_page(content: bytes) -> str:
             small = sum(map(str.islower, text)) / max(sum(map(str.isalpha, text)), 1)
             cased = small if script in ("Cyrillic", "Greek") else 1.0
             shares[name] = cased * found[script] / max(found.total(), 1) - 5 * text.count("�") / max(len(text), 1)
-        best = max(shares, key=shares.__getitem__)
+        japanese = [name for name, script in _OTHER_SCRIPTS.items() if script == "Kana" and shares[name] > 0.3]
+        best = max(japanese or shares, key=shares.__getitem__)
         if shares[best] > 0.3:
             return best
     counts = {name: sum(map(content.decode(name, "replace").count, letters)) for name, letters in _LETTERS.items()}

@@ -157,7 +157,7 @@ def _made_up(view: View, wishes: Wishes) -> Proposal | None:
 
 
 def _others(best: Proposal, alike: Sequence[Proposal]) -> tuple[Proposal, ...]:
-    seen, found = {best.target.path[0]}, []
+    seen, found = {best.target.path[0], *(c.path[0] for columns in best.given.values() for c in columns)}, []
     for proposal in alike:
         whole = len(proposal.target.path) == 1 and proposal.target.share > 0.6
         if proposal.score > best.score - NEAR and proposal.target.path[0] not in seen and whole:

@@ -371,7 +371,7 @@ def _is_numeric(answer: Column) -> bool:
 
 def final_mark(answer: Column) -> str | None:
     """What stands before the number that ends each worked answer, such as `#### `; None where they do not end so."""
-    ends = [found[1][-40:] for text in answer.few if (found := re.fullmatch(FINAL_NUMBER, text.strip()))]
+    ends = [found[1][-40:] for text in answer.few if (found := re.fullmatch(FINAL_NUMBER, text.strip()[-300:]))]
     if len(ends) < 0.95 * len(answer.few) or not ends or answer.words < 8:
         return None
     shared = ends[0]
@@ -417,6 +417,7 @@ def instructions(view: View) -> Iterator[Proposal]:
             evidence.add(0.6 if view.suggests(source, "instruction") == said == 1 else 0.0)
             evidence.add(0.6 * view.suggests(source, "instruction") + 0.3 * (source.position < target.position))
             evidence.add(0.4 * source.unique + 0.3 * source.share + 0.3 * target.share)
+            evidence.add(-2 * (1 - target.share) - (0.5 if target.nature == "category" and not said else 0.0))
             prompted = view.prompted and source.path == ("input",) and target.path == ("outputs", 0)
             evidence.add(4.0 if prompted else 0.0, "the rows are prompts already" if prompted else "")
             evidence.add(2.5 if view.told else 0.0, "the file says in words what is asked" if view.told else "")

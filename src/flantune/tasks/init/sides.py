@@ -445,7 +445,7 @@ def _shared_name(looks: Sequence[Look]) -> str:
         if len(set(words) - SPLITS.keys()) > 1:
             break
         shared += [words[0]] if len(set(words)) == 1 and words[0] not in SPLITS else []
-    if not any(len(word) > 2 and not word.isdigit() for word in shared):
+    if not any((len(word) > 2 and not word.isdigit()) or len(looks) == 1 for word in shared):
         folders = Path(os.path.commonpath([look.file.path.absolute().parent for look in looks])).parts[::-1]
         shared = [next((part for part in folders if part.strip("/") and not set(parts(part)) <= SPLITS.keys()), "task")]
     return run_name("_".join(shared))

@@ -216,7 +216,7 @@ def _json_form(file: Given, text: str, encoding: str | None) -> Form | None:
     try:
         document = json.loads(content.decode(encoding or "utf-8-sig"))
     except (ValueError, RecursionError):
-        return None if text.lstrip().startswith("[") and "\n" in text else Form("json")
+        return Form("json") if file.suffixes[-1:] == [".json"] else None  # the reader tells what is wrong
     return document_form(document, file)
 
 

@@ -113,7 +113,7 @@ def _calculator_marks(name: str, texts: Sequence[str]) -> list[Stated]:
 
 def _marks_between_sentences(name: str, texts: Sequence[str]) -> list[Stated]:
     """A mark without a letter that stands inside nearly all texts, such as `<::::>`."""
-    marks = [re.search(r"\s*(<[^\w\s<>]{2,}>|\|{3,})\s*", text) for text in texts]
+    marks = [re.search(r"(<[^\w\s<>]{2,}>|\|{3,})", text) for text in texts]
     found = {mark[1] for mark in marks if mark}
     if len(found) != 1 or sum(mark is not None for mark in marks) < 0.9 * len(texts):
         return []

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from flantune.errors import FlantuneError
+from flantune.errors import FlantuneError, shortened
 
 PIECE = 2**18  # bytes read at once
 # What a compressed file may become. Text shrinks to a third or a tenth, text that repeats itself to a fiftieth.
@@ -159,4 +159,4 @@ def read_errors(name: str) -> Iterator[None]:
             remedy = "check the path in the task's `source`"
             raise FlantuneError(f"cannot be read: {error.strerror}; {remedy}", name) from None
         what = "archive" if isinstance(error, IN_ARCHIVES) else "compressed file"
-        raise FlantuneError(f"damaged {what}: {error}; fetch it again", name) from None
+        raise FlantuneError(f"damaged {what}: {shortened(str(error), most=200)}; fetch it again", name) from None

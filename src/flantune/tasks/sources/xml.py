@@ -98,7 +98,8 @@ class _Reading:
             problem = f"not valid XML at column {error.offset + 1}: {expat.ErrorString(error.code)}"
             raise FlantuneError(problem, self.file.place(error.lineno)) from None
         except (ValueError, LookupError) as error:  # an encoding that the parser has not
-            raise FlantuneError(f"not readable XML: {error}; name its encoding in `encoding`", self.file.name) from None
+            problem = f"not readable XML: {shortened(str(error))}; name its encoding in `encoding`"
+            raise FlantuneError(problem, self.file.name) from None
         has_moved = self.parser.CurrentByteIndex != before
         self.waiting = 0 if has_moved else self.waiting + len(piece)
         if self.waiting > LARGEST_RECORD:

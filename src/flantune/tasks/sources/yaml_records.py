@@ -243,7 +243,7 @@ def _events(text: _Characters, file: OpenFile) -> Iterator[Any]:
         line = mark.line + 1 if mark is not None else None
         raise FlantuneError(f"not valid YAML: {problem}{remedy}", file.place(line)) from None
     except yaml.YAMLError as error:
-        raise FlantuneError(f"not valid YAML: {error}", file.name) from None
+        raise FlantuneError(f"not valid YAML: {shortened(str(error), most=200)}", file.name) from None
 
 
 def _is(event: Any, kind: str) -> bool:
