@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from flantune.errors import FlantuneError
 from flantune.evaluation.prompts import evaluation_set
 from flantune.tasks import Task, Template
+from flantune.tasks.conversation import Conversation
+from flantune.tasks.schema import ConversationChoice
 
 TRAIN = [{"x": f"train {i}", "y": f"t{i}"} for i in range(30)]
 TEST = [{"x": f"test {i}", "y": f"e{i}"} for i in range(20)]
@@ -70,3 +72,20 @@ def test_rows_that_give_no_question_are_left_out_where_the_task_allows_it():
     with pytest.raises(FlantuneError) as caught:
         asked(test=test[3:], empty="skip")
     assert str(caught.value) == 'task t: no row of split "test" gives a question'
+
+
+def test_a_task_of_one_split_is_asked_without_exemplars_and_one_of_others_with_theirs():
+    alone = Task("t", {"test": TEST}, ["{{ x }}? ||| {{ y }}"])
+    items = evaluation_set(alone, split="test", rows=4, templates="all", seed=0, exemplars=2).items
+    assert {item.exemplars for item in items} == {0}
+    other = Task("t", {"validation": TRAIN, "test": TEST}, ["{{ x }}? ||| {{ y }}"])
+    items = evaluation_set(other, split="test", rows=4, templates="all", seed=0, exemplars=2).items
+    assert {item.prompt.count("train ") for item in items} == {2}
+
+
+def test_a_conversation_keeps_its_turns_where_others_get_exemplars():
+    rows = [{"history": [["user", f"hello {i}"]], "target": "hi"} for i in range(9)]
+    task = Task("t", {"train": rows, "test": rows}, [Template("chat", conversation=ConversationChoice())])
+    for item in evaluation_set(task, split="test", rows=4, templates="all", seed=0, exemplars=2).items:
+        assert isinstance(item.prompt, Conversation)
+        assert item.exemplars == 0

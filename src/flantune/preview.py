@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flantune.errors import FlantuneError
-from flantune.mixture.few_shot import Question, chosen_format, with_exemplars
+from flantune.mixture.few_shot import Question, chosen_format, exemplar_split, with_exemplars
 from flantune.mixture.permutation import key_of
 from flantune.tasks.task import Asked, Task
 from flantune.tasks.template import SEPARATOR, Template
@@ -29,7 +29,7 @@ def preview(
         rows: Row numbers; those past the last row are left out, except the first. None at all: the templates as they
             are written, whether or not the task's rows can be had.
         template: One template by name or number; all by default.
-        exemplars: Solved rows before each question, from the training split.
+        exemplars: Solved rows before each question, from the training split; from its own where there is no other.
         model: Count tokens as this model does; None counts characters.
     Returns:
         One record a prompt; `error` instead of `input` and `target` where a row cannot be rendered.
@@ -44,12 +44,12 @@ def preview(
     given = task.split(chosen)
     if rows[0] >= len(given):
         raise FlantuneError(f"no row {rows[0]}; the split has rows 0 to {len(given) - 1}", task.name)
-    pool = "train" if "train" in names else names[0]
+    pool = exemplar_split(task, chosen) or chosen
     questions = [
         Question(
             Asked(each, given[number], given.place(number), task.evaluation_style),
             number if chosen == pool else None,
-            exemplars if each.few_shot else 0,
+            exemplars if each.takes_exemplars else 0,
             key_of(0, "preview", task.name, number),
         )
         for number in rows

@@ -10,7 +10,7 @@ import numpy as np
 
 from flantune.errors import FlantuneError
 from flantune.files import digest
-from flantune.mixture.few_shot import Question, chosen_format, with_exemplars
+from flantune.mixture.few_shot import Question, chosen_format, exemplar_split, with_exemplars
 from flantune.mixture.permutation import key_of, permuted
 from flantune.tasks.sources import Rows
 from flantune.tasks.task import Asked, Example, Task
@@ -76,7 +76,7 @@ def evaluation_set(
         rows: How many; all where there are fewer.
         templates: Which phrasings are used.
         seed: What the choice depends on.
-        exemplars: Solved rows of the training split that stand before each question.
+        exemplars: Solved rows of another split that stand before each question; none where there is no other.
     Raises:
         FlantuneError: No such split, no row, or no phrasing of the kind asked for.
     """
@@ -102,11 +102,12 @@ def evaluation_set(
         template = phrasings[(offset + place // len(asked)) % len(phrasings)]
         key = key_of(seed, "evaluation exemplars", task.name, number)
         one = Asked(template, given[number], given.place(number), task.evaluation_style)
-        questions[number] = kind, Question(one, None, exemplars if template.few_shot else 0, key)
+        questions[number] = kind, Question(one, None, exemplars if template.takes_exemplars else 0, key)
     numbers = sorted(questions)
     chosen = [questions[number][1] for number in numbers]
     rendered = task.render_all([question.asked for question in chosen])
-    pool = task.split("train") if exemplars else Rows.of([])
+    source = exemplar_split(task, split) if exemplars else None
+    pool = task.split(source) if source is not None else Rows.of([])
     solved = with_exemplars(task, pool, chosen, rendered)
     items = []
     for number, question, example, shown in zip(numbers, chosen, rendered, solved, strict=True):

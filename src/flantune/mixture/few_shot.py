@@ -75,6 +75,12 @@ def with_exemplars(
     return chosen
 
 
+def exemplar_split(task: Task, asked: str) -> str | None:
+    """The split that the exemplars of an evaluation come from: `train`, else another than the one asked, else none."""
+    names = task.split_names()
+    return "train" if "train" in names else next((name for name in names if name != asked), None)
+
+
 def _normal(text: str) -> str:
     return " ".join(text.split()).casefold()
 

@@ -280,7 +280,7 @@ class WindowBuilder:
         member = self.members[task]
         chosen = member.task.training_templates[template]
         shuffle = member.task.spec.options.shuffle
-        wanted = self._counts[task][int(drawn.shots[i])] if chosen.few_shot else 0
+        wanted = self._counts[task][int(drawn.shots[i])] if chosen.takes_exemplars else 0
         key = key_of(self.rule.seed, "asked", member.task.name, row, epoch) if wanted or shuffle else 0
         asked = Asked(
             chosen, member.rows[row], member.rows.place(row), self._ways[task][options], key if shuffle else None

@@ -105,7 +105,11 @@ class Evaluation(Strict):
         "all", description="Phrasings used: those trained on and held-out ones in turn, or only one kind."
     )
     exemplars: int = Field(
-        0, ge=0, le=64, description="Solved rows of the training split that stand before each question."
+        0,
+        ge=0,
+        le=64,
+        description="Solved rows that stand before each question: of the training split, else of "
+        "another than the one evaluated; a task without such a split is asked without.",
     )
     batch_tokens: int = Field(8192, ge=64, description="Prompt tokens computed at once.")
     resamples: int = Field(9999, ge=99, description="Bootstrap resamples and random flips.")

@@ -74,6 +74,11 @@ class Template:
         return cls(text=choice.text or "", **stated)
 
     @property
+    def takes_exemplars(self) -> bool:
+        """Whether solved examples may stand before its question; a conversation has turns of its own there."""
+        return self.few_shot and self.conversation is None
+
+    @property
     def what(self) -> str:
         """How errors name it."""
         return f'template "{self.name}"'
