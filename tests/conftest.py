@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 
 import hypothesis
 import pytest
 
+from databases import POSTS, READER, READER_PASSWORD
 from flantune.tasks.sources import cache, digests
+from postgres import postgresql_server
 
 # How long an example takes depends on what else the machine does, and says nothing about what is tested.
-hypothesis.settings.register_profile("flantune", deadline=None)
+hypothesis.settings.register_profile("flantune", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("flantune")
 
 
@@ -26,3 +30,45 @@ def rows_of_tests(tmp_path_factory):
         patch.setattr(cache, "rows_folder", elsewhere("rows", cache.rows_folder))
         patch.setattr(digests, "digests_folder", elsewhere("digests", digests.digests_folder))
         yield
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A folder with posts.db: two posts."""
+    with closing(sqlite3.connect(tmp_path / "posts.db")) as made:
+        made.execute(POSTS)
+        made.execute("CREATE INDEX by_stars ON posts (stars)")
+        made.executemany("INSERT INTO posts VALUES (?, ?, ?)", [(1, "Fine: 50% off", 5), (2, "007", None)])
+        made.commit()
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A PostgreSQL server whose user owns a schema and may change all in it: only reading read-only keeps it whole."""
+    with postgresql_server() as running, running.boss() as boss:
+        boss.execute("CREATE DATABASE shop")
+        quoted = boss.execute("SELECT quote_literal(%s)", [READER_PASSWORD]).fetchone()[0]
+        boss.execute(f"CREATE ROLE {READER} LOGIN CREATEDB PASSWORD {quoted}")
+        boss.execute(f"ALTER DATABASE shop OWNER TO {READER}")
+        with running.boss("shop") as made:
+            made.execute(f"SET ROLE {READER}")
+            made.execute("CREATE SCHEMA stock")
+            made.execute(f"ALTER ROLE {READER} SET search_path = stock")
+            made.execute("SET search_path = stock")
+            made.execute(POSTS)
+            made.execute("INSERT INTO posts VALUES (1, 'Fine: 50% off', 5), (2, '007', NULL)")
+            made.execute("CREATE SEQUENCE counter")
+            made.execute(
+                "CREATE FUNCTION destroy() RETURNS integer LANGUAGE plpgsql AS "
+                "$$ BEGIN DROP TABLE posts; RETURN 1; END $$"
+            )
+        yield running
+
+
+@pytest.fixture
+def postgresql(server, monkeypatch):
+    """The URL of a task's file, and the environment that it needs."""
+    monkeypatch.setenv("DB_USER", READER)
+    monkeypatch.setenv("DB_PASSWORD", READER_PASSWORD)
+    return f"postgresql+psycopg://${{env:DB_USER}}:${{env:DB_PASSWORD}}@/shop?host={server.folder}"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from flantune.cli import main
 from tiny import save_tiny_model
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "larch"]
@@ -82,3 +83,15 @@ def flantune(*arguments: object, cache: Path, **options) -> subprocess.Completed
         check=False,
         **options,
     )
+
+
+def command(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command, in this process."""
+    monkeypatch.setattr("sys.argv", ["flantune", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err

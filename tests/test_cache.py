@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flantune import cache
-from flantune.cli import main
 from flantune.errors import FlantuneError
+from runs import command
 
 MB = 1_000_000
 HOLD = """
@@ -216,35 +216,24 @@ def test_a_limit_that_is_no_size_is_refused(folder, monkeypatch):
 # The command
 
 
-def command(capsys, monkeypatch, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["flantune", "cache", *arguments])
-    code = 0
-    try:
-        main()
-    except SystemExit as ended:
-        code = int(ended.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
 def test_the_list_tells_kinds_with_their_sizes_and_what_is_held(folder, capsys, monkeypatch):
     cache.hold(make(folder, "orders/a", size=2 * MB))
     make(folder, "orders/b")
-    code, out, _ = command(capsys, monkeypatch, "list", "--kind", "orders", "--kind", "rows")
+    code, out, _ = command(capsys, monkeypatch, "cache", "list", "--kind", "orders", "--kind", "rows")
     assert code == 0
     assert out.splitlines() == [
         "         3.0 MB  orders            2  packed rows, ready to train on, 1 held by running processes",
         "         0.0 MB  rows              0  rows of sources, ready to read",
         f"         3.0 MB  in {folder} (limit 20.0 GB, set by FLANTUNE_CACHE_LIMIT)",
     ]
-    _, out, _ = command(capsys, monkeypatch, "list", "--entries")
+    _, out, _ = command(capsys, monkeypatch, "cache", "list", "--entries")
     assert [line.split()[-1] for line in out.splitlines()[:2]] == ["orders/b", "held"]
 
 
 def test_the_command_cleans_and_tells_what_went_and_what_is_left(folder, capsys, monkeypatch):
     for number in range(3):
         make(folder, f"orders/{number}", used=number)
-    code, out, _ = command(capsys, monkeypatch, "clean", "--keep", "1MB", "--older-than", "1d")
+    code, out, _ = command(capsys, monkeypatch, "cache", "clean", "--keep", "1MB", "--older-than", "1d")
     assert (code, out.splitlines()) == (
         0,
         ["removed          2.0 MB in 2 entries", "left             1.0 MB in 1 entry"],
@@ -263,5 +252,5 @@ def test_the_command_cleans_and_tells_what_went_and_what_is_left(folder, capsys,
     ],
 )
 def test_a_mistake_in_the_command_is_one_line(arguments, told, capsys, monkeypatch):
-    code, _, err = command(capsys, monkeypatch, "clean", *arguments)
+    code, _, err = command(capsys, monkeypatch, "cache", "clean", *arguments)
     assert (code, err) == (2, f"error: {told}\n")

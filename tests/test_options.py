@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flantune.errors import FlantuneError
 from flantune.tasks.options import BY_DEFAULT, GAP, LETTERS, STYLES, option_style, without_gap
 
-CHOICES = st.lists(st.text("abcdefgh ", min_size=1, max_size=12).map(str.strip).filter(bool), min_size=1, max_size=9,
+CHOICES = st.lists(st.text("abcdefgh", min_size=1, max_size=12), min_size=1, max_size=9,
                    unique=True)  # fmt: skip
 NAMES = st.sampled_from(sorted(STYLES))
 

@@ -12,8 +12,7 @@ import pytest
 
 import flantune as api
 from flantune import FlantuneError, Recipe
-from flantune.cli import main
-from runs import flantune, write_recipe
+from runs import command, flantune, write_recipe
 from tiny import save_tiny_model
 
 
@@ -35,18 +34,6 @@ def run(folder):
     run = api.train(Recipe.load(write_recipe(folder)))
     api.compare(run)
     return run
-
-
-def command(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command, in this process."""
-    monkeypatch.setattr("sys.argv", ["flantune", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as ended:
-        code = int(ended.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def read(path: Path):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+Found = TypeVar("Found")
 
 
 class FlantuneError(Exception):
@@ -52,6 +55,17 @@ def nearest(name: str, known: Iterable[str], *, show: int = 12) -> str:
     listed = ", ".join(names[:show]) + (", ..." if len(names) > show else "")
     close = difflib.get_close_matches(shortened(name), names, n=1, cutoff=0.6)
     return (f'did you mean "{close[0]}"? ' if close else "known: ") + (f"({listed})" if close else listed)
+
+
+def named(name: str, table: Mapping[str, Found], what: str, *, show: int = 12) -> Found:
+    """What a name leads to in a table.
+
+    Raises:
+        FlantuneError: An unknown name; the message calls it a `what`, offers the nearest and `show` of those there are.
+    """
+    if name not in table:
+        raise FlantuneError(f'unknown {what} "{name}"; {nearest(name, table, show=show)}')
+    return table[name]
 
 
 def shortened(text: str, most: int = 60) -> str:

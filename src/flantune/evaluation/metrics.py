@@ -23,7 +23,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from flantune.errors import FlantuneError, nearest
+from flantune.errors import FlantuneError, named, nearest
 
 FloatArray = NDArray[np.float64]
 SECONDS_PER_PATTERN = 2.0
@@ -63,9 +63,7 @@ def metric(name: str) -> Metric:
     Raises:
         FlantuneError: No metric has this name; the message offers the nearest.
     """
-    if name not in METRICS:
-        raise FlantuneError(f'unknown metric "{name}"; {nearest(name, METRICS, show=len(METRICS))}')
-    return METRICS[name]
+    return named(name, METRICS, "metric", show=len(METRICS))
 
 
 # --- scores from sums ---------------------------------------------------------------------------------------
@@ -399,9 +397,7 @@ def passes(rule: Rule, text: str) -> bool:
     # A table of rows gives every rule every key, with None where it was left out.
     given = {key: value for key, value in rule.items() if value is not None}
     name = str(given.pop("rule", None))
-    if name not in RULES:
-        raise FlantuneError(f'unknown rule "{name}"; {nearest(name, RULES, show=len(RULES))}')
-    check, keys = RULES[name]
+    check, keys = named(name, RULES, "rule", show=len(RULES))
     for key in given:
         if key not in keys:
             raise FlantuneError(f'rule "{name}": unknown key "{key}"; {nearest(key, keys)}')

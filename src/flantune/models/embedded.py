@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from flantune.cache import hold
-from flantune.errors import FlantuneError, nearest
+from flantune.errors import FlantuneError, named
 from flantune.files import file_digest, whole_folder, write_json, write_text
 from flantune.models.quiet import quiet_transformers
 from flantune.settings import cache_folder, package_index
@@ -134,9 +134,7 @@ def is_ready(name: str = "smollm2-135m-instruct") -> bool:
 
 
 def _known(name: str) -> EmbeddedModel:
-    if name not in EMBEDDED:
-        raise FlantuneError(f'unknown embedded model "{name}"; {nearest(name, EMBEDDED)}')
-    return EMBEDDED[name]
+    return named(name, EMBEDDED, "embedded model")
 
 
 def _folder(model: EmbeddedModel) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flantune.errors import FlantuneError, nearest
+from flantune.errors import named
 
 Solved = tuple[str, str]  # input and target
 
@@ -71,6 +71,4 @@ def exemplar_format(name: str) -> ExemplarFormat:
     Raises:
         FlantuneError: Unknown, with the nearest name.
     """
-    if name not in FORMATS:
-        raise FlantuneError(f'unknown exemplar format "{name}"; {nearest(name, FORMATS)}')
-    return FORMATS[name]
+    return named(name, FORMATS, "exemplar format")

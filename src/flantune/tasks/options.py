@@ -12,7 +12,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flantune.errors import FlantuneError, nearest
+from flantune.errors import FlantuneError, named
 
 # Stands for `{{ options }}` while a prompt is rendered without them: it goes, and the white space before it.
 GAP = "\ue0a7\ue1b3options\ue2c9"
@@ -107,9 +107,7 @@ def option_style(name: str) -> OptionStyle:
     Raises:
         FlantuneError: Unknown, with the nearest name.
     """
-    if name not in STYLES:
-        raise FlantuneError(f'unknown options style "{name}"; {nearest(name, STYLES)}')
-    return STYLES[name]
+    return named(name, STYLES, "options style")
 
 
 def shuffled(choices: Sequence[str], key: int) -> list[str]:
