@@ -89,3 +89,12 @@ def test_a_conversation_keeps_its_turns_where_others_get_exemplars():
     for item in evaluation_set(task, split="test", rows=4, templates="all", seed=0, exemplars=2).items:
         assert isinstance(item.prompt, Conversation)
         assert item.exemplars == 0
+
+
+def test_a_conversation_is_another_question_than_its_words_in_one_turn():
+    rows = [{"history": [["user", "hello"]], "target": "hi"}]
+    chat = Task("t", {"test": rows}, [Template("chat", conversation=ConversationChoice())])
+    text = Task("t", {"test": rows}, [Template("chat", "User: {{ history[0][1] }} ||| {{ target }}")])
+    asked = [evaluation_set(task, split="test", rows=1, templates="all", seed=0) for task in (chat, text)]
+    assert asked[0].items[0].prompt == asked[1].items[0].prompt
+    assert asked[0].fingerprint() != asked[1].fingerprint()

@@ -12,6 +12,7 @@ from flantune.errors import FlantuneError
 from flantune.files import digest
 from flantune.mixture.few_shot import Question, chosen_format, exemplar_split, with_exemplars
 from flantune.mixture.permutation import key_of, permuted
+from flantune.tasks.conversation import Conversation
 from flantune.tasks.sources import Rows
 from flantune.tasks.task import Asked, Example, Task
 from flantune.tasks.template import EmptyText, Template, answer_in
@@ -61,7 +62,8 @@ class EvaluationSet:
 
     def fingerprint(self) -> str:
         """Identity of the questions and of how they are decoded, for the prediction cache."""
-        asked = [(item.row, item.prompt, item.choices) for item in self.items]
+        turns = [item.prompt.turns if isinstance(item.prompt, Conversation) else None for item in self.items]
+        asked = [(item.row, item.prompt, it, item.choices) for item, it in zip(self.items, turns, strict=True)]
         return digest(asked, self.task.spec.evaluate_by, self.task.spec.max_new_tokens)
 
 
