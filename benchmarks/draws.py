@@ -5,12 +5,12 @@ python benchmarks/draws.py
 
 from __future__ import annotations
 
-import resource
 import time
 from fractions import Fraction
 
 import numpy as np
 
+from flantune.memory import peak_memory
 from flantune.mixture.draw import DrawFunction, MixedTask
 from flantune.mixture.shape import MixturePart, TaskPart, rated
 
@@ -24,14 +24,15 @@ def main() -> None:
     """Prints seconds and memory, and microseconds a draw at the start of a run and far into it, of one processor."""
     sizes = np.exp(np.random.default_rng(0).uniform(3, 13, TASKS))
     sizes = np.maximum(1, sizes / sizes.sum() * ROWS).astype(int).tolist()
-    before = peak_megabytes()
+    before = peak_memory() / 2**20
     started = time.process_time()
     mixture = MixturePart("", tuple(TaskPart(f"task{i:04}", size) for i, size in enumerate(sizes)), cap=30_000)
     tasks = [MixedTask(f"task{i:04}", size, TEMPLATES, OPTIONS, SHOTS) for i, size in enumerate(sizes)]
     function = DrawFunction(tasks, rated(mixture), seed=0)
     function.draws(range(WINDOW))
     seconds = time.process_time() - started
-    print(f"{TASKS:,} tasks, {sum(sizes):,} rows: opened in {seconds:.2f} s and {peak_megabytes() - before:.0f} MB")
+    took = f"{seconds:.2f} s and {peak_memory() / 2**20 - before:.0f} MB"
+    print(f"{TASKS:,} tasks, {sum(sizes):,} rows: opened in {took}")
     for start in (0, 10**6, 10**9, 10**12):
         started = time.process_time()
         for number in range(WINDOWS):
@@ -41,11 +42,6 @@ def main() -> None:
     started = time.process_time()
     function.schedule.counts(10**9)
     print(f"draws of each task among the first 10^9: counted in {1e3 * (time.process_time() - started):.1f} ms")
-
-
-def peak_megabytes() -> float:
-    """The most memory that the process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from flantune.memory import peak_memory
 
 TASKS = 10
 LEAKS_EVERY = 500
@@ -102,7 +103,7 @@ def measure(folder: Path) -> None:
     print(f"{sum(len(member.rows) for member in members):,} training rows, {len(rows):,} evaluation rows; ", end="")
     print(f"read in {time.perf_counter() - began:.1f} s")
     for title in ("overlaps", "duplicates"):
-        before, began, worked = peak_megabytes(), time.perf_counter(), time.process_time()
+        before, began, worked = peak_memory() / 2**20, time.perf_counter(), time.process_time()
         found = audit(
             members,
             evaluated,
@@ -114,14 +115,9 @@ def measure(folder: Path) -> None:
         pairs = found.told["contamination"] or found.told["duplicates"] or []
         rows = sum(it["training_rows"] if "training_rows" in it else it["exact"] + it["near"] for it in pairs)
         print(
-            f"{title}: {seconds:.1f} s ({worked:.1f} s of a processor), {peak_megabytes() - before:,.0f} MB more, "
+            f"{title}: {seconds:.1f} s ({worked:.1f} s of a processor), {peak_memory() / 2**20 - before:,.0f} MB more, "
             f"{rows:,} training rows found"
         )
-
-
-def peak_megabytes() -> float:
-    """Largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from flantune.memory import peak_memory
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "larch"]
 PICKS = 100_000  # rows that are read at random
@@ -54,20 +55,15 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float]:
     return work(), time.perf_counter() - began
 
 
-def peak_megabytes() -> float:
-    """The most memory that this process has had, mapped pages of files included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def report(path: Path, split: str) -> None:
     """What one process needs to open a split and to read rows of it."""
     import flantune.tasks.sources  # noqa: F401  # not what is measured
 
-    before = peak_megabytes()
+    before = peak_memory() / 2**20
     rows, seconds = measured(lambda: opened(path, split))
     _, touched = measured(lambda: rows[len(rows) // 2])
     print(f"  open           {seconds:8.3f} s   {len(rows):,} rows; the first one read {1000 * touched:.1f} ms later")
-    print(f"  peak memory    {peak_megabytes():8.0f} MB  ({before:.0f} MB before opening)")
+    print(f"  peak memory    {peak_memory() / 2**20:8.0f} MB  ({before:.0f} MB before opening)")
     picks = random.Random(1).choices(range(len(rows)), k=PICKS)
     nearby = [pick % 4096 for pick in picks]
     _, everywhere = measured(lambda: [rows[pick] for pick in picks])

@@ -13,7 +13,6 @@ import faulthandler
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from flantune.memory import peak_memory
 from fuzzing import KINDS, case_of, outcome
 
 LONGEST = 20  # seconds that a case may take; a slow machine that does other things too must not fail
@@ -46,7 +46,7 @@ def read_cases(first: int, count: int, until: float) -> None:
             found = outcome(case)
             seconds = time.perf_counter() - begins
         faulthandler.cancel_dump_traceback_later()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        peak = peak_memory() // 2**20
         print(json.dumps({"seed": seed, "found": found, "seconds": seconds, "mebibytes": peak}), flush=True)
 
 

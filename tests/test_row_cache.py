@@ -478,15 +478,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
 # --- small --------------------------------------------------------------------------------------------------
 
 PEAK = """
-import resource, sys
+from flantune.memory import peak_memory
 from flantune.tasks.sources.cache import cached_rows
 from flantune.tasks.sources.row_file import Record
 def records(count):
     return (Record({"a": number, "b": "x" * 1000}, "x:", number) for number in range(count))
 cached_rows("small", [], lambda: records(30_000))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory() // 2**10
 rows = cached_rows("large", [], lambda: records(200_000))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak_memory() // 2**10 - before)
 """
 
 

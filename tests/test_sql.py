@@ -145,15 +145,16 @@ def test_a_database_that_others_write_to_is_read_as_it_was_committed(shop):
 
 
 STREAM = """
-import resource, sys
+import sys
 from pathlib import Path
+from flantune.memory import peak_memory
 from flantune.tasks.sources.choice import SourceChoice
 from flantune.tasks.sources.sql import answer
 
 source = SourceChoice.model_validate({"kind": "sql", "url": sys.argv[1], "splits": {"train": sys.argv[2]}})
 for row, number in answer(source, "train", Path(sys.argv[3]), {}):
     pass
-print(number, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(number, peak_memory() // 2**20)
 """
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from flantune.errors import FlantuneError
 from flantune.files import digest, disk_errors, write_json, write_json_lines, write_text
+from flantune.memory import peak_memory
 from flantune.mixture.permutation import key_of
 from flantune.mixture.plan import receipt
 from flantune.preparation import evaluation_sets, prepare, tasks_of, trained_tasks
@@ -21,7 +22,6 @@ from flantune.run_folder import (
     environment,
     log_before,
     output_folder,
-    peak_memory_gb,
     read_json,
     read_recipe,
     save_model,
@@ -117,7 +117,7 @@ def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | No
                 **dataclasses.asdict(result),
                 "loss_by_task": {names[task]: loss for task, loss in result.loss_by_task.items()},
                 "tokens_per_second": speed,
-                "memory_gb": peak_memory_gb(),
+                "memory_gb": peak_memory() / 2**30,
             }
             metrics.write(json.dumps(line) + "\n")
             metrics.flush()

@@ -6,9 +6,7 @@ import io
 import json
 import os
 import platform
-import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,12 +87,6 @@ def save_model(model: Any, loaded: LoadedModel, run: Path) -> None:
         model.save_pretrained(folder, safe_serialization=True)
         loaded.format.tokenizer.save_pretrained(folder)
         model.config.use_cache = False
-
-
-def peak_memory_gb() -> float:
-    """Largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def environment() -> dict[str, Any]:

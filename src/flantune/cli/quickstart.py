@@ -22,9 +22,10 @@ def quickstart(
     from flantune.cli.console import clock, console
     from flantune.cli.show import next_steps, print_comparison
     from flantune.cli.train import interruptible
+    from flantune.memory import peak_memory
     from flantune.pipeline import compare, train
     from flantune.quickstart import quickstart_recipe
-    from flantune.run_folder import output_folder, peak_memory_gb
+    from flantune.run_folder import output_folder
 
     recipe = quickstart_recipe(overrides or [])
     if out is not None:
@@ -40,7 +41,7 @@ def quickstart(
             run = train(recipe, listener=listener)
         comparison = compare(run, listener=listener)
         seconds = time.monotonic() - listener.started
-        listener.say(f"done in {clock(seconds)}, at most {peak_memory_gb():.1f} GB of memory")
+        listener.say(f"done in {clock(seconds)}, at most {peak_memory() / 2**30:.1f} GB of memory")
     print_comparison(comparison)
     print(next_steps(run))
 
