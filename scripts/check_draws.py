@@ -1,9 +1,8 @@
 """Checks the laws of the draw function on many made-up mixtures, and prints how far draws are from exact shares.
 
-python scripts/check_draws.py                          10,000 mixtures of 1 to 2,000 tasks
-python scripts/check_draws.py --walk 1000000000        and walks 10^9 draws of one of 1,836 tasks
+python scripts/check_draws.py        10,000 mixtures of 1 to 2,000 tasks
 
-Fails at the first mixture that breaks a law, and says which.
+Fails at the first mixture that breaks a law, and says which. `simulate_draws.py` follows one large mixture far out.
 """
 
 from __future__ import annotations
@@ -43,11 +42,8 @@ def main() -> None:
     parser.add_argument("--mixtures", type=int, default=10_000)
     parser.add_argument("--draws", type=int, default=10_000, help="draws walked of each mixture")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--walk", type=int, default=0, help="draws walked of one mixture of 1,836 tasks")
     chosen = parser.parse_args()
     check_many(chosen.mixtures, chosen.draws, chosen.seed)
-    if chosen.walk:
-        walk_far(chosen.walk, chosen.seed)
 
 
 def check_many(mixtures: int, draws: int, seed: int) -> None:
@@ -189,27 +185,6 @@ def check_subtrees(mixture: Rated, seed: int) -> None:
         here = whole[np.isin(whole, own)]
         alone, _ = forest_of([(part, key)], members).visits(0, np.arange(len(here)))
         assert np.array_equal(here, alone), f"mixture {part.name} has another order beside others than alone"
-
-
-def walk_far(draws: int, seed: int, block: int = 10**6) -> None:
-    """Walks many draws of 1,836 tasks, sizes as in a large collection, and follows every task's distance."""
-    random = np.random.default_rng(seed)
-    sizes = np.minimum(np.exp(random.uniform(3, 16, 1836)), 30_000).astype(int).tolist()
-    mixture = Rated.of_tasks({f"t{i}": Fraction(size, sum(sizes)) for i, size in enumerate(sizes)})
-    members = {name: number for number, name in enumerate(mixture.tasks())}
-    tree, shares = forest_of([(mixture, key_of(seed, "tasks"))], members), np.array(sizes) / sum(sizes)
-    low, high, started = np.zeros(1836), np.zeros(1836), time.perf_counter()
-    for start in range(0, draws, block):
-        numbers = np.arange(start, min(start + block, draws))
-        drawn, visits = tree.visits(0, numbers)
-        np.minimum.at(low, drawn, visits - numbers * shares[drawn])
-        np.maximum.at(high, drawn, visits + 1 - (numbers + 1) * shares[drawn])
-    seconds = time.perf_counter() - started
-    counted = tree.counts(draws, 1836)
-    assert np.array_equal(counted[drawn[-1]], visits[-1] + 1), "counts in closed form are not those of the walk"
-    print(f"{draws:,} draws of 1,836 tasks walked in {seconds:.0f} s ({seconds / draws * 1e6:.2f} µs each):")
-    print(f"  furthest from an exact share {max(high.max(), -low.min()):.2f} draws in any prefix,")
-    print(f"  {(high - low).max():.2f} in any block")
 
 
 if __name__ == "__main__":

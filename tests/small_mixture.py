@@ -27,6 +27,8 @@ SUM_TEMPLATES = ["{{ a }} + {{ b }} = ||| {{ sum }}", "What is {{ a }} and {{ b 
 class ByteEncoder:
     """Token ids are bytes; 256 begins a prompt and 257 ends an answer."""
 
+    paired = False
+
     def __init__(self, version: str = "bytes") -> None:
         self.version = version
 

@@ -130,6 +130,23 @@ def test_a_window_holds_its_draws_whoever_made_the_others(mix, seed, start, wind
     assert np.array_equal(middle, whole[window : 2 * window])
 
 
+@settings(max_examples=30, deadline=None)
+@given(mixtures(), seeds, st.integers(1, 250), st.integers(1, 250), weights)
+def test_what_is_asked_otherwise_from_a_draw_on_is_as_if_it_had_been_so_all_along(mix, seed, first, second, ways):
+    tasks, mixture = mix
+    weighed = tuple(map(Fraction, ways))
+    starts = sorted({first, second})
+    stages = [
+        tasks,
+        [replace(task, template_weights=weighed) for task in tasks],
+        [replace(task, shot_weights=(*weighed, Fraction(0))) for task in tasks],
+    ]
+    asked = list(zip(starts, stages[1:], strict=False))
+    made = table(DrawFunction(tasks, mixture, seed, asked).draws(range(300)))
+    for stage, start, end in zip(stages, [0, *starts], [*starts, 300], strict=False):
+        assert np.array_equal(made[start:end], table(DrawFunction(stage, mixture, seed).draws(range(start, end))))
+
+
 def shuffled(mixture, random):
     parts = [shuffled(part, random) if part.parts else part for part in mixture.parts]
     return Rated(mixture.name, mixture.rate, tuple(random.sample(parts, len(parts))))

@@ -13,7 +13,9 @@ from flantune.mixture.lengths import SAMPLE, measured
 from flantune.mixture.order import build_order, order_key
 from flantune.mixture.plan import plan
 from flantune.mixture.shape import MixturePart
-from flantune.mixture.window import draw_function, exact_rates, planned_shares
+from flantune.mixture.window import draw_function, exact_rates, exemplar_counts, option_ways, planned_shares
+from flantune.preparation import in_phases, phases_at
+from flantune.recipe import recipe_from
 from small_mixture import ByteEncoder, made_task, member, rule
 
 
@@ -83,7 +85,7 @@ def test_planned_shares_of_tokens_come_out_in_the_order(tasks, unit, tmp_path):
     by_tokens = rule(rates="equal", share_of=unit)
     members = measured([member(task) for task in tasks], by_tokens, ByteEncoder())
     order = build_order(members, by_tokens, 3000, ByteEncoder(), tmp_path / "orders")
-    counted = plan(members, by_tokens, order, draws=3000, steps=1)["tasks"]
+    counted = plan(members, by_tokens, order, draws=3000, rows_per_step=4)["tasks"]
     tokens = [
         task["draws"] * (task["mean_target_tokens"] + (unit == "tokens") * task["mean_input_tokens"])
         for task in counted
@@ -121,6 +123,39 @@ def test_the_key_of_an_order_depends_on_mixtures_inside_phases_and_limits(tasks)
 def test_the_plan_tells_the_share_of_the_whole_run(tasks, tmp_path):
     members = [member(tasks[0], max_epochs=1.0), member(tasks[1])]
     order = build_order(members, rule(), 100, ByteEncoder(), tmp_path / "orders")
-    made = plan(members, rule(), order, draws=100, steps=1)["tasks"]
+    made = plan(members, rule(), order, draws=100, rows_per_step=4)["tasks"]
     assert [task["rate"] for task in made] == [0.1, 0.9]
     assert [task["draws"] for task in made] == [10, 90]
+
+
+def test_phases_ask_otherwise_from_their_draw_on(tmp_path):
+    inverted = {"text": "{{ b }}: ||| {{ a }}", "inverted": True}
+    task = made_task(
+        tmp_path, "task", rows(40, 1), ["{{ a }}? {{ options }} ||| {{ b }}", inverted], answer_choices="x"
+    )
+    begin = member(task, inverted=0.0, options=0.0)
+    then = replace(begin, inverted=0.25, options=1.0, few_shot=0.5, exemplars={2: 1})
+    phased = replace(begin, later=((40, then),))
+    whole, alone = (draw_function([it], rule()).draws(range(120)) for it in (phased, begin))
+    assert [name for name, _ in option_ways(phased)] == [None, *task.styles]
+    assert [share for _, share in exemplar_counts(phased)] == [1, 0]
+    for field in ("tasks", "rows", "epochs"):
+        assert getattr(whole, field).tolist() == getattr(alone, field).tolist()
+    assert not any(chosen[:40].any() for chosen in (whole.templates, whole.options, whole.shots))
+    assert Counter(whole.templates[40:].tolist()) == {0: 60, 1: 20}
+    assert whole.options[40:].all()
+    assert abs(whole.shots[40:].sum() - 40) <= 2
+    assert len({order_key([it], rule(), 100, ByteEncoder()) for it in (begin, phased, then)}) == 3
+
+
+def test_members_are_asked_as_the_phases_of_a_recipe_say(tmp_path):
+    task = made_task(tmp_path, "task", rows(4, 1), ["{{ a }}? ||| {{ b }}"])
+    phases = [
+        {"from_draw": 5, "rates": "equal"},
+        {"from_draw": 10, "options": 0.5, "tasks": {"task": {"few_shot": {"share": 0.2}}}},
+        {"from_draw": 20},
+    ]
+    recipe = recipe_from({"tasks": [str(tmp_path / "task.yaml")], "mixture": {"phases": phases}})
+    (made,) = in_phases(recipe, [member(task)], [5, 10, 20])
+    assert [(start, then.options, then.few_shot) for start, then in made.later] == [(10, 0.5, 0.2), (20, 1.0, 0.0)]
+    assert phases_at(recipe, 30) == ((5, {"": {"rates": "equal"}}), (10, {"": {}, "task": {}}), (20, {"": {}}))

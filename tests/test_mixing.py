@@ -17,10 +17,14 @@ tasks:
   - mixture: talk
     share: 0.4
     few_shot: {share: 0.5}
+    inverted: 0.2
     tasks:
       - starter/intent
-      - {mixture: long, options: 0.25, tasks: [{task: sums.yaml, options: 0.75, max_epochs: 2}, chats.yaml]}
+      - mixture: long
+        options: 0.25
+        tasks: [{task: sums.yaml, options: 0.75, max_epochs: 2}, {task: chats.yaml, inverted: 0}]
 mixture:
+  inverted: 0.3:1
   options: 0.5
   max_epochs: 4
   replay: 0.05
@@ -50,6 +54,7 @@ def test_tasks_are_listed_with_the_mixture_around_them_and_what_it_says_of_them(
         ("chats.yaml", "long"),
         ("starter/instructions", "replay"),
     ]
+    assert [it.inverted for it in placed] == ["0.3:1", 0.2, 0.2, 0.0, "0.3:1"]
     assert [it.options for it in placed] == [0.5, 0.5, 0.75, 0.25, 0.5]
     assert [it.few_shot.share for it in placed] == [0, 0.5, 0.5, 0.5, 0]
     assert [it.max_epochs for it in placed] == [4, 4, 2, 4, 4]
@@ -61,6 +66,23 @@ def test_mixtures_inside_are_listed_with_the_mixture_around_them(tmp_path):
         ("", "talk", 0.4),
         ("talk", "long", None),
     ]
+
+
+def test_a_phase_changes_how_what_it_names_is_asked_and_nothing_else(tmp_path):
+    phases = """\
+  phases:
+    - {from_share: 0.5, few_shot: {share: 0.9}, options: 0.1}
+    - {from_share: 0.7, tasks: {talk: {inverted: 0.6, options: 0.2}, sums: {options: 0.3}, replay: {inverted: 0}}}
+"""
+    recipe = load_recipe(written(tmp_path, NESTED + phases))
+    names = ["mails", "intent", "sums", "chats", "instructions"]
+    first, second = (recipe.trained_in(phase, names) for phase in (0, 1))
+    assert [it.options for it in first] == [0.1, 0.1, 0.75, 0.25, 0.1]
+    assert [it.few_shot.share for it in first] == [0.9, 0.5, 0.5, 0.5, 0.9]
+    assert [it.inverted for it in first] == [it.inverted for it in recipe.trained()]
+    assert [it.options for it in second] == [0.5, 0.2, 0.3, 0.25, 0.5]
+    assert [it.inverted for it in second] == ["0.3:1", 0.6, 0.6, 0.0, 0.0]
+    assert [it.few_shot for it in second] == [it.few_shot for it in recipe.trained()]
 
 
 def test_a_bare_share_of_replay_stands_for_the_general_instructions():
@@ -129,7 +151,7 @@ def test_an_entry_that_names_a_mixture_is_one():
     assert [type(entry) for entry in recipe.tasks] == [TaskChoice, TaskChoice, MixtureChoice]
 
 
-IN_MIXTURE = "cap, few_shot, floor, mixture, options, rates, share, share_of, tasks, temperature, weight"
+IN_MIXTURE = "cap, few_shot, floor, inverted, mixture, options, rates, share, share_of, tasks, temperature, weight"
 MISTAKES = {
     "tasks:\n  - {mixture: m, tasks: []}": ":2: tasks.0.tasks: is empty; give at least one",
     "tasks:\n  - {mixture: m}": ":2: tasks.0.tasks: is missing; add it",
@@ -137,8 +159,24 @@ MISTAKES = {
     "tasks:\n  - mixture: m\n    tasks: [a]\n    sharre: 0.1": ':4: tasks.0.sharre: unknown key "sharre"; did you mean '
     f'"share"? ({IN_MIXTURE})',
     "tasks:\n  - mixture: m\n    tasks:\n      - {task: a, weigt: 1}": ":4: tasks.0.tasks.0.weigt: unknown key "
-    '"weigt"; did you mean "weight"? (cap, few_shot, floor, loss_weight, max_epochs, options, share, task, '
-    "train_rows, weight)",
+    '"weigt"; did you mean "weight"? (cap, few_shot, floor, inverted, loss_weight, max_epochs, options, share, task, '
+    "templates, train_rows, weight)",
+    "tasks:\n  - {task: a, share: 0.5, weight: 2}\n  - b": ":2: tasks.0.weight: does nothing beside the fixed share of "
+    "0.5; leave out one of them",
+    "tasks:\n  - a\n  - mixture: m\n    share: 0.5\n    weight: 2\n    tasks: [b]": ":5: tasks.1.weight: does nothing "
+    "beside the fixed share of 0.5; leave out one of them",
+    "tasks:\n  - {task: a, templates: []}": ":2: tasks.0.templates: is empty; give at least one",
+    "tasks:\n  - {task: a, templates: short}": ":2: tasks.0.templates: a list is wanted, such as [short]",
+    "tasks:\n  - {task: a, inverted: 1.5}": ":2: tasks.0.inverted: a share from 0 to 1 is wanted, or a ratio such as "
+    "0.3:1, not 1.5",
+    "tasks:\n  - {task: a, inverted: 0:0}": ":2: tasks.0.inverted: a share from 0 to 1 is wanted, or a ratio such as "
+    '0.3:1, not "0:0"',
+    "tasks: [a]\nmixture: {inverted: 3 to 1}": ":2: mixture.inverted: a share from 0 to 1 is wanted, or a ratio such "
+    'as 0.3:1, not "3 to 1"',
+    "tasks:\n  - {mixture: m, inverted: true, tasks: [a]}": ":2: tasks.0.inverted: a share from 0 to 1 is wanted, or "
+    "a ratio such as 0.3:1, not true",
+    "tasks: [a]\nmixture: {inverted: [1]}": ":2: mixture.inverted: a share from 0 to 1 is wanted, or a ratio such as "
+    "0.3:1",
     "tasks:\n  - mixture: m\n    tasks: [{task: a, share: 0.5}, {task: b, share: 0.7}]": ":3: tasks.0.tasks: each has "
     "a fixed share and they sum to 1.2, not 1; leave out one of them",
     "tasks:\n  - mixture: m\n    tasks: [{task: a, share: 0.5}, {mixture: b, share: 0.5, tasks: [c]}, d]": ":3: "
@@ -161,10 +199,13 @@ MISTAKES = {
     "`from_draw` or at `from_share`; give one of them",
     "tasks: [a]\nmixture:\n  phases:\n    - {from_share: 0.5, tasks: {a: {loss_weight: 2}}}": ":4: "
     'mixture.phases.0.tasks.a.loss_weight: unknown key "loss_weight"; did you mean "weight"? '
-    "(cap, floor, rates, share, temperature, weight)",
+    "(cap, few_shot, floor, inverted, options, rates, share, temperature, weight)",
     "tasks: [a]\nunseen:\n  - {task: b, cap: 5}": ":3: unseen.0.cap: b is not trained on; remove `cap`",
+    "tasks: [a]\nunseen:\n  - {task: b, templates: [short]}": ":3: unseen.0.templates: b is not trained on; remove "
+    "`templates`",
+    "tasks: [a]\nunseen:\n  - {task: b, options: 0.5}": ":3: unseen.0.options: b is not trained on; remove `options`",
     "tasks: [a]\nunseen:\n  - {mixture: b, tasks: [c]}": ':3: unseen.0.mixture: unknown key "mixture"; known: cap, '
-    "few_shot, floor, loss_weight, max_epochs, options, share, task, train_rows, weight",
+    "few_shot, floor, inverted, loss_weight, max_epochs, options, share, task, templates, train_rows, weight",
 }
 
 

@@ -118,6 +118,38 @@ def test_explicit_weights_are_taken_as_written_in_decimal():
     assert task_rates([5, 5], "explicit", weights=[10, 1e-05]) == [Fraction(1000000, 1000001), Fraction(1, 1000001)]
 
 
+every_rule = st.sampled_from(["proportional", "temperature", "equal", "explicit"])
+
+
+@settings(deadline=None)
+@given(sizes, every_rule, caps, st.none() | st.integers(1, 10**6), temperatures, st.data())
+def test_a_weight_is_a_factor_on_what_any_rule_gives(sizes, rule, cap, floor, temperature, data):
+    weights = data.draw(st.lists(st.integers(1, 1000), min_size=len(sizes), max_size=len(sizes)))
+    said = {"cap": cap, "floor": floor, "temperature": temperature}
+    weighed = [
+        rate * Fraction(weight, 100) for rate, weight in zip(task_rates(sizes, rule, **said), weights, strict=True)
+    ]
+    rates = task_rates(sizes, rule, weights=[weight / 100 for weight in weights], **said)
+    assert rates == [each / sum(weighed) for each in weighed]
+
+
+@given(sizes, every_rule, st.floats(0.01, 100))
+def test_weights_that_are_all_the_same_change_nothing(sizes, rule, weight):
+    assert task_rates(sizes, rule, weights=[weight] * len(sizes)) == task_rates(sizes, rule)
+
+
+@given(sizes, st.integers(1, 99), st.integers(1, 1000))
+def test_a_weight_beside_a_fixed_share_does_nothing_to_it(sizes, percent, weight):
+    shares = [percent / 100, *[None] * len(sizes)]
+    rates = task_rates([9, *sizes], "proportional", weights=[weight, *[1] * len(sizes)], shares=shares)
+    assert rates == task_rates([9, *sizes], "proportional", shares=shares)
+
+
+def test_the_order_is_cap_floor_temperature_weight():
+    rates = task_rates([1, 400, 10**6], "temperature", cap=10_000, floor=100, temperature=2, weights=[1, 3, 0.5])
+    assert rates == [Fraction(n, 10 + 60 + 50) for n in (10, 60, 50)]
+
+
 def test_explicit_without_weights_is_equal():
     assert task_rates([3, 1], "explicit") == [Fraction(1, 2)] * 2
 

@@ -7,14 +7,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flantune.errors import FlantuneError
 from flantune.mixture.draw import DrawFunction, MixedTask
 from flantune.mixture.schedule import Phase
 from flantune.mixture.tree import Rated
-from strategies import flat, mixtures, nested, seeds, shares
+from strategies import few_amounts, flat, many_amounts, mixtures, nested, seeds, shares
 
 ONE = (Fraction(1),)
 FURTHEST = 3  # draws from an exact share, in every stretch; see test_tree.py
@@ -100,6 +100,24 @@ def test_a_task_comes_no_more_than_its_max_epochs_and_the_others_get_its_draws(g
     plain = np.bincount(DrawFunction(limited(tasks, [None] * len(tasks)), mixture, seed).draws(range(500)).tasks)
     if all(t.most_draws is None or n <= t.most_draws for t, n in zip(tasks, plain.tolist(), strict=False)):
         assert counts[: len(plain)] == plain.tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.builds(flat, few_amounts | many_amounts), seeds, st.integers(1, 40))
+@example(flat([1000] * 32 + [1] * 200), 0, 12)  # its tree becomes uneven when the first has gone
+def test_between_two_ends_every_task_is_within_3_draws_of_its_share(mixture, seed, rows):
+    tasks = [MixedTask(name, rows + i % 5, ONE, max_epochs=Fraction(1)) for i, name in enumerate(mixture.tasks())]
+    function = DrawFunction(tasks, mixture, seed)
+    draws = min(500, sum(task.rows for task in tasks))
+    drawn = function.draws(range(draws)).tasks
+    for stretch in function.schedule.upto(draws):
+        ended = {task.name for task, n in zip(tasks, stretch.before.tolist(), strict=True) if n == task.rows}
+        left = mixture.without(ended).tasks()
+        shares = np.array([float(left.get(task.name, 0)) for task in tasks])
+        here = drawn[stretch.start : stretch.end]
+        counts = np.cumsum(here[None] == np.arange(len(tasks))[:, None], axis=1)
+        missed = np.pad(counts - np.arange(1, len(here) + 1) * shares[:, None], ((0, 0), (1, 0)))
+        assert np.ptp(missed, axis=1).max(initial=0) < FURTHEST
 
 
 def test_the_draws_of_a_task_that_has_ended_go_to_the_others_of_its_mixture():

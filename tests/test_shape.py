@@ -58,6 +58,18 @@ def test_weights_count_on_the_level_where_they_stand():
     ] + [Fraction(95, 100)]
 
 
+@given(st.sampled_from(["proportional", "temperature", "equal"]), st.integers(1, 50))
+def test_the_weight_of_a_mixture_inside_is_a_factor_and_weights_in_it_leave_its_share(rule, weight):
+    def share_inside(**fields):
+        inner = MixturePart("in", (TaskPart("a", 300, weight=fields.pop("own", 1.0)), TaskPart("b", 100)), **fields)
+        drawn = rated(MixturePart("", (inner, TaskPart("c", 400)), rates=rule, temperature=2)).tasks()
+        return drawn["a"] + drawn["b"]
+
+    plain = share_inside()
+    assert share_inside(weight=weight) == weight * plain / (weight * plain + 1 - plain)
+    assert share_inside(own=float(weight)) == plain
+
+
 def test_what_is_said_of_a_task_goes_before_what_is_said_of_all_in_its_mixture():
     parts = (
         TaskPart("usual", 1000),
@@ -126,6 +138,8 @@ def test_a_phase_changes_what_it_names_and_nothing_else(mixture):
         "i1": Fraction(1, 10),
     }
     assert changed(mixture, {}) == mixture
+    heavier = rated(changed(mixture, {"o1": {"weight": 2}})).tasks()
+    assert heavier["o1"] == 6 * heavier["o0"]
 
 
 def test_a_share_of_nothing_takes_a_part_out(mixture):
@@ -136,6 +150,10 @@ def test_a_share_of_nothing_takes_a_part_out(mixture):
 MISTAKES = {
     "o2": ({"o2": {"share": 0.1}}, 'no task or mixture "o2" to change; known: i0, i1, inner, o0, o1'),
     "rates": ({"o1": {"rates": "equal"}}, 'task o1 has no "rates"; known: cap, floor, share, weight'),
+    "weight": (
+        {"inner": {"weight": 2}},
+        "mixture inner has a fixed share, beside which its weight does nothing; change the share",
+    ),
     "shares": (
         {"inner": {"share": 0.5}, "o0": {"share": 0.6}},
         "tasks: share: the fixed shares sum to 1.1 and leave nothing for the other tasks; make them smaller",

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flantune.errors import FlantuneError
+from flantune.mixture.lengths import with_target_capacity
+from flantune.mixture.packing import fitting_target_capacity
 from flantune.mixture.window import Member, WindowBuilder, exemplar_counts, option_ways
 from flantune.tasks import Task
 from flantune.tasks.conversation import Conversation
@@ -158,3 +160,67 @@ def test_all_styles_are_told_apart_in_the_order():
     one = member(task)
     made, _ = segments(one, draws=900)
     assert {segment.options for segment in made if segment.template == 0} == set(range(len(STYLES)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 99), weight=st.sampled_from([1.0, 0.3, 2.5]))
+def test_per_task_a_task_s_share_of_the_loss_is_its_share_of_draws_in_every_window(seed, weight):
+    words = [{"n": str(i), "text": "word " * (1 + i % 13)} for i in range(17)]
+    long = Task("long", {"train": words}, ["{{ n }} ||| {{ text }}"])
+    builder = WindowBuilder(
+        [member(colours()), member(long, loss_weight=weight)],
+        rule(capacity=4000, window=50, seed=seed, per="task"),
+        ByteEncoder(),
+    )
+    for number in range(3):
+        made = [segment for row in builder.window(number, 150)[0] for segment in row]
+        for task, factor in enumerate([1.0, weight]):
+            own = [segment for segment in made if segment.task == task]
+            loss = sum(segment.loss_weight * len(segment.target_ids) for segment in own)
+            assert loss == pytest.approx(factor * len(own), rel=1e-12)
+            assert len({segment.loss_weight for segment in own}) == 1
+
+
+# Rows of two capacities
+
+SIZED = [{"text": "t" * n, "answer": "a" * m} for n, m in [(10, 3), (30, 9), (40, 2), (50, 4), (20, 12), (39, 11)]]
+
+
+def sized(**fields):
+    return Task("sized", {"train": SIZED}, ["{{ text }} ||| {{ answer }}"], **fields)
+
+
+def windows_of_pairs(task, **how):
+    builder = WindowBuilder([member(task)], rule(window=len(SIZED), **how), ByteEncoder())
+    return builder.window(0, len(SIZED))
+
+
+def test_inputs_and_targets_of_an_encoder_decoder_row_have_capacities_of_their_own():
+    rows, dropped = windows_of_pairs(sized(), capacity=60, target_capacity=13)
+    assert dropped == []
+    assert sorted(s.row for row in rows for s in row) == list(range(len(SIZED)))
+    assert all(sum(len(s.input_ids) for s in row) <= 60 for row in rows)
+    assert all(sum(len(s.target_ids) for s in row) <= 13 for row in rows)
+
+
+def test_a_target_longer_than_the_target_capacity_is_dropped_and_a_prompt_longer_than_the_other_gives_way():
+    rows, dropped = windows_of_pairs(sized(shorten="text"), capacity=41, target_capacity=12)
+    assert [(lost["row"], lost["reason"]) for lost in dropped] == [(4, "target longer than a packed row")]
+    kept = {s.row: s for row in rows for s in row}
+    assert {row: s.cut for row, s in kept.items()} == {0: 0, 1: 0, 2: 0, 3: 10, 5: 0}
+    assert (len(kept[3].input_ids), len(kept[3].target_ids)) == (41, 5)
+
+
+def test_the_target_capacity_of_a_mixture_holds_its_longest_target_and_is_the_same_each_time():
+    lengths = rule(window=len(SIZED), capacity=60)
+    chosen = {with_target_capacity([member(sized())], lengths, ByteEncoder()).target_capacity for _ in range(2)}
+    assert chosen == {
+        fitting_target_capacity([len(r["text"]) + 1 for r in SIZED], [len(r["answer"]) + 1 for r in SIZED], 60)
+    }
+    assert chosen == {round(1.06 * 47 / 195 * 60)}
+
+
+def test_a_mixture_none_of_whose_draws_fits_has_no_target_capacity():
+    with pytest.raises(FlantuneError) as told:
+        with_target_capacity([member(sized())], rule(capacity=2), ByteEncoder())
+    assert str(told.value) == "of the first 256 draws none fits into a packed row of 2 tokens; raise mixture.capacity"

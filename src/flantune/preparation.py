@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flantune.errors import FlantuneError, nearest
 from flantune.mixture.audit import Audit, Evaluated, audit
+from flantune.mixture.elsewhere import Elsewhere
 from flantune.mixture.ledger import Allowed, Listed, check_licences, check_names, check_origins
-from flantune.mixture.lengths import measured
-from flantune.mixture.order import Order, build_order
+from flantune.mixture.lengths import measured, with_target_capacity
+from flantune.mixture.order import Order
 from flantune.mixture.permutation import key_of, permuted
+from flantune.mixture.plan import PLANNED_WINDOWS, planned_windows
 from flantune.mixture.plan import plan as make_plan
 from flantune.mixture.rates import as_written
+from flantune.mixture.round_trips import round_trips
 from flantune.mixture.shape import MixturePart, TaskPart, parts_of, rated
+from flantune.mixture.warnings import learning_rate, lost_in_tokens, warm_up
 from flantune.mixture.window import Member, MixtureRule, draw_function, shape_from, shape_of
 from flantune.progress import Listener, Silent
 from flantune.recipe import Recipe
-from flantune.recipe.mixing import MixtureChoice, Placed, TaskChoice, inner_mixtures, with_replay
+from flantune.recipe.mixing import ASKED, MixtureChoice, Placed, TaskChoice, inner_mixtures, with_replay
 from flantune.settings import cache_folder
 from flantune.tasks import Task, find_task
 from flantune.tasks.sources import Rows
@@ -50,12 +55,120 @@ class Prepared:
     plan: dict[str, Any]
 
 
-def prepare(recipe: Recipe, *, listener: Listener | None = None) -> Prepared:
+@dataclass(frozen=True)
+class Mixed:
+    """A recipe with all that its order depends on.
+
+    Attributes:
+        trained: Tasks that are trained on.
+        unseen: Tasks that are only evaluated.
+        allowed: Pairs of tasks that share an origin, as the recipe allows.
+        encoder: The model's prompt format.
+        questions: Of the evaluation.
+        audited: What was found in rows, and the members without what the recipe leaves out.
+        members: Trained tasks with their rows.
+        rule: How they are mixed and packed.
+        draws: Of the whole run.
+    """
+
+    recipe: Recipe
+    trained: tuple[Task, ...]
+    unseen: tuple[Task, ...]
+    allowed: list[dict[str, Any]]
+    encoder: PromptFormat
+    questions: list[EvaluationSet]
+    audited: Audit
+    members: tuple[Member, ...]
+    rule: MixtureRule
+    draws: int
+
+    def order(self, *, workers: int | None = None, orders: str | None = None, awaited: bool = False) -> Order:
+        """The order, none of whose windows need be there yet; see `prepare`."""
+        return Order(
+            self.members,
+            self.rule,
+            self.draws,
+            self.encoder,
+            cache_folder() / "orders",
+            writers=_writers(self.draws // self.rule.window, workers),
+            elsewhere=Elsewhere(orders) if orders is not None else None,
+            awaited=awaited,
+        )
+
+
+def prepare(
+    recipe: Recipe,
+    *,
+    listener: Listener | None = None,
+    workers: int | None = None,
+    orders: str | None = None,
+    awaited: bool = False,
+) -> Prepared:
     """Tasks, order and plan of a recipe: all that is decided before a model is touched.
+
+    Of a long order only as much is made as the plan needs; `order.write_ahead()` has the rest written.
 
     Args:
         recipe: What to do.
         listener: Who is told how far it is.
+        workers: Processes that write the order; 0 makes it in this one; None for as many as there are cores to spare.
+        orders: Where orders were prepared: a folder or an address that fsspec knows.
+        awaited: Whether another process on this machine writes the order, and this one waits for it.
+    Raises:
+        FlantuneError: Any mistake in recipe, tasks or rows.
+    """
+    listener = listener or Silent()
+    mixed = mix(recipe, listener=listener)
+    members, rule, draws = mixed.members, mixed.rule, mixed.draws
+    order = mixed.order(workers=workers, orders=orders, awaited=awaited)
+    numbers = planned_windows(order.windows)
+    listener.phase("order" if len(numbers) == order.windows else "order, a sample", len(numbers))
+    if len(numbers) == order.windows:
+        order.complete(lambda done, total: listener.advance(1))
+    else:
+        for _ in order.made(numbers):
+            listener.advance(1)
+    counted = make_plan(members, rule, order, draws=draws, rows_per_step=recipe.training.rows_per_step)
+    planned: dict[str, Any] = {"model": recipe.model.name, **counted}
+    planned["warnings"] = [*counted["warnings"], *_warnings(mixed)]
+    planned["evaluation"] = [{"task": q.task.name, "rows": len(q.items)} for q in mixed.questions]
+    licences = _licences(mixed.trained, mixed.unseen)
+    planned["ledger"] = {**licences, "allowed": mixed.allowed, **mixed.audited.told}
+    return Prepared(recipe, members, mixed.unseen, rule, order, planned)
+
+
+def _warnings(mixed: Mixed) -> list[str]:
+    """What is to be thought about besides what the order says."""
+    asked = {each.task.name for each in mixed.questions}
+    split = mixed.recipe.evaluation.split
+    ended = draw_function(mixed.members, mixed.rule).schedule.exhausted(mixed.draws)
+    training, adapter = mixed.recipe.training, mixed.recipe.adapter
+    told = [
+        learning_rate(training.learning_rate, adapter.method, training.optimizer),
+        warm_up(training.warmup, training.optimizer),
+        *(
+            lost_in_tokens(member.task.name, pairs, mixed.recipe.model.name)
+            for member, pairs in zip(mixed.members, round_trips(mixed.members, mixed.encoder), strict=True)
+        ),
+    ]
+    return [
+        *(line for line in told if line is not None),
+        *(
+            f'{task.name} has no split "{split}", so it is not evaluated'
+            for task in (*mixed.trained, *mixed.unseen)
+            if task.name not in asked
+        ),
+        *(
+            f"{name} comes for the last time, by its max_epochs, with draw {number}; then others get its draws"
+            for name, number in ended.items()
+        ),
+        *mixed.audited.warnings,
+    ]
+
+
+def mix(recipe: Recipe, *, listener: Listener | None = None) -> Mixed:
+    """Tasks and rows of a recipe, checked, and the rule by which they are mixed and packed.
+
     Raises:
         FlantuneError: Any mistake in recipe, tasks or rows.
     """
@@ -74,35 +187,31 @@ def prepare(recipe: Recipe, *, listener: Listener | None = None) -> Prepared:
             f"mixture.capacity is {mixture.capacity}, but {recipe.model.name} has positions for {encoder.positions} "
             "tokens; lower it"
         )
+    if mixture.target_capacity is not None and not encoder.paired:
+        raise FlantuneError(
+            f"{model.name} reads input and target in one sequence, whose length is mixture.capacity; leave it out",
+            recipe.place("mixture", "target_capacity"),
+        )
     questions = evaluation_sets(recipe, trained, unseen)
     check_questions(questions, encoder)
     audited = _audited(recipe, members, questions, listener)
     rule = rule_of(recipe)
+    if encoder.paired:
+        rule = replace(rule, target_capacity=mixture.target_capacity or mixture.capacity)
     members = measured(audited.members, rule, encoder)
+    if encoder.paired and mixture.target_capacity is None:
+        rule = with_target_capacity(members, rule, encoder)
     draws = training.draws or draws_of(shape_of(members, rule), training.epochs)
     rule = replace(rule, phases=phases_at(recipe, draws))
-    ended = draw_function(members, rule).schedule.exhausted(draws)
-    listener.phase("order", -(-draws // rule.window))
-    order = build_order(
-        members, rule, draws, encoder, cache_folder() / "orders", lambda done, total: listener.advance(1)
-    )
-    steps = -(-len(order) // training.rows_per_step)
-    planned = make_plan(members, rule, order, draws=draws, steps=steps)
-    asked = {each.task.name for each in questions}
-    planned["warnings"] += [
-        f'{task.name} has no split "{recipe.evaluation.split}", so it is not evaluated'
-        for task in (*trained, *unseen)
-        if task.name not in asked
-    ]
-    planned["warnings"] += [
-        f"{name} comes for the last time, by its max_epochs, with draw {number}; then others get its draws"
-        for name, number in ended.items()
-    ]
-    planned["warnings"] += audited.warnings
-    planned = {"model": recipe.model.name, **planned}
-    planned["evaluation"] = [{"task": q.task.name, "rows": len(q.items)} for q in questions]
-    planned["ledger"] = {**_licences(trained, unseen), "allowed": allowed, **audited.told}
-    return Prepared(recipe, members, unseen, rule, order, planned)
+    members = in_phases(recipe, members, [start for start, _ in rule.phases])
+    return Mixed(recipe, trained, unseen, allowed, encoder, questions, audited, members, rule, draws)
+
+
+def _writers(windows: int, workers: int | None) -> int:
+    """How many processes write an order: those asked for, else one a core but one, where it takes more than seconds."""
+    if workers is not None:
+        return workers
+    return min(8, max(1, (os.cpu_count() or 1) - 1)) if windows > PLANNED_WINDOWS else 0
 
 
 def check_ledger(recipe: Recipe, trained: Sequence[Task], unseen: Sequence[Task]) -> list[dict[str, Any]]:
@@ -180,10 +289,30 @@ def _member(task: Task, placed: Placed, seed: int) -> Member:
         floor=choice.floor,
         max_epochs=placed.max_epochs,
         inside=placed.inside,
-        options=placed.options,
-        few_shot=placed.few_shot.share,
-        exemplars=placed.few_shot.exemplars,
+        **_asked(placed),
     )
+
+
+def _asked(placed: Placed) -> dict[str, Any]:
+    """How a task is asked, as a member says it."""
+    few_shot = placed.few_shot
+    return {
+        "inverted": placed.inverted,
+        "options": placed.options,
+        "few_shot": few_shot.share,
+        "exemplars": few_shot.exemplars,
+    }
+
+
+def in_phases(recipe: Recipe, members: Sequence[Member], starts: Sequence[int]) -> tuple[Member, ...]:
+    """The members, each with how it is asked in the recipe's phases, which begin at these draws."""
+    names = [member.task.name for member in members]
+    stages = [recipe.trained(), *(recipe.trained_in(phase, names) for phase in range(len(starts)))]
+    made = []
+    for member, asked in zip(members, zip(*(map(_asked, stage) for stage in stages), strict=True), strict=True):
+        changes = [(start, now) for start, before, now in zip(starts, asked, asked[1:], strict=False) if now != before]
+        made.append(replace(member, later=tuple((start, replace(member, **now)) for start, now in changes)))
+    return tuple(made)
 
 
 def rule_of(recipe: Recipe) -> MixtureRule:
@@ -234,7 +363,7 @@ def _inner(choice: MixtureChoice) -> MixturePart:
 
 
 def phases_at(recipe: Recipe, draws: int) -> tuple[tuple[int, dict[str, dict[str, Any]]], ...]:
-    """The recipe's phases, each with its first draw and what is other, by name; the whole has an empty name.
+    """The recipe's phases, each with its first draw and which rates are other, by name; the whole has an empty name.
 
     Raises:
         FlantuneError: A phase does not begin after the one before and within the run.
@@ -247,8 +376,8 @@ def phases_at(recipe: Recipe, draws: int) -> tuple[tuple[int, dict[str, dict[str
                 f"begins at draw {start}; it must begin after draw {before} and before the run ends at draw {draws}",
                 f"mixture.phases.{number}",
             )
-        whole = phase.model_dump(exclude={"from_draw", "from_share", "tasks"}, exclude_none=True)
-        parts = {name: change.model_dump(exclude_none=True) for name, change in phase.tasks.items()}
+        whole = phase.model_dump(exclude={"from_draw", "from_share", "tasks", *ASKED}, exclude_none=True)
+        parts = {name: each.model_dump(exclude={*ASKED}, exclude_none=True) for name, each in phase.tasks.items()}
         phases.append((start, {"": whole, **parts}))
         before = start
     return tuple(phases)
@@ -269,12 +398,26 @@ def draws_of(mixture: MixturePart, epochs: float) -> int:
 
 
 def trained_tasks(recipe: Recipe) -> tuple[Task, ...]:
-    """The tasks that a recipe trains on, read and checked.
+    """The tasks that a recipe trains on, read and checked, each with the training templates that it chooses.
 
     Raises:
-        FlantuneError: See `tasks_of`.
+        FlantuneError: See `tasks_of`; or a template that a task does not have.
     """
-    return tasks_of([placed.choice for placed in recipe.trained()], recipe)
+    tasks = tasks_of([placed.choice for placed in recipe.trained()], recipe)
+    return tuple(_trained_with(task, it, recipe) for task, it in zip(tasks, recipe.trained(), strict=True))
+
+
+def _trained_with(task: Task, placed: Placed, recipe: Recipe) -> Task:
+    """The task with the templates that the recipe chooses."""
+    if placed.choice.templates is None:
+        return task
+    names = set[str]()
+    for number, pattern in enumerate(placed.choice.templates):
+        try:
+            names |= task.named_templates(pattern)
+        except FlantuneError as error:
+            raise FlantuneError(error.message, recipe.place(*placed.location, "templates", number)) from None
+    return task.trained_with(names)
 
 
 def tasks_of(choices: Sequence[TaskChoice], recipe: Recipe) -> tuple[Task, ...]:

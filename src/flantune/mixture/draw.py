@@ -28,7 +28,7 @@ class MixedTask:
     Attributes:
         name: The task's name.
         rows: Number of training rows, at least 1.
-        template_weights: Relative share of each training template.
+        template_weights: Relative share of each training template; 0 for one that is not used.
         option_weights: Relative share of each way in which options are written, or left out.
         shot_weights: Relative share of each entry of the task's few-shot distribution.
         max_epochs: A row comes at most so often, or half of the rows once more than the others (1.5); None: for ever.
@@ -108,7 +108,8 @@ class Coordinates:
         rounds = [_rounds(each) for each in zip(*weights, strict=True)]
         self._rounds, self._steps = np.array(rounds, dtype=np.int64).transpose(2, 1, 0)  # each by coordinate and task
         planted = [(_choices(w), k) for each in zip(weights, keys, strict=True) for w, k in zip(*each, strict=True)]
-        names = {str(i): i for i in range(max(len(each.parts) for each, _ in planted))}
+        most = max(len(each) for ways in weights for each in ways)
+        names = {str(i): i for i in range(most)}
         self._trees = forest_of(planted, names)
 
     def chosen(self, tasks: Integers, sizes: Integers, rows: Integers, epochs: Integers, first: Integers) -> Integers:
@@ -144,7 +145,7 @@ def _rounds(ways: Sequence[Sequence[Fraction]]) -> list[tuple[int, int]]:
 
 def _choices(weights: Sequence[Fraction]) -> Rated:
     total = sum(weights, Fraction(0))
-    return Rated.of_tasks({str(i): weight / total for i, weight in enumerate(weights)})
+    return Rated.of_tasks({str(i): weight / total for i, weight in enumerate(weights) if weight})
 
 
 def _period(weights: Sequence[Fraction]) -> int:
@@ -160,16 +161,24 @@ class DrawFunction:
         tasks: The mixture's tasks.
         mixture: Their rates; or the phases of a run, each with its rates.
         seed: Any non-negative integer.
+        asked: Draws from which on they are asked in other shares, in order, each with the tasks as they are then.
     """
 
-    def __init__(self, tasks: Sequence[MixedTask], mixture: Rated | Sequence[Phase], seed: int) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[MixedTask],
+        mixture: Rated | Sequence[Phase],
+        seed: int,
+        asked: Sequence[tuple[int, Sequence[MixedTask]]] = (),
+    ) -> None:
         self.tasks = tuple(tasks)
         self.seed = seed
         phases = [Phase(0, mixture)] if isinstance(mixture, Rated) else mixture
         names, limits = [task.name for task in tasks], [task.most_draws for task in tasks]
         self.schedule = Schedule(names, limits, phases, key_of(seed, "tasks"))
         self._sizes = np.array([task.rows for task in tasks], dtype=np.int64)
-        self._coordinates = Coordinates(tasks, seed)
+        self._asked_from = [0, *(start for start, _ in asked)]
+        self._coordinates = [Coordinates(each, seed) for each in (tasks, *(later for _, later in asked))]
         self._row_keys: dict[tuple[int, int], int] = {}
 
     def draws(self, numbers: Integers | Sequence[int]) -> Draws:
@@ -186,7 +195,12 @@ class DrawFunction:
         again = np.flatnonzero(epochs)
         first = places.copy()
         first[again] = unpermuted(rows[again], sizes[again], self._keys_of_rows(tasks[again], np.zeros_like(again)))
-        return Draws(wanted, tasks, visits, epochs, rows, *self._coordinates.chosen(tasks, sizes, rows, epochs, first))
+        ways = np.empty((len(COORDINATES), len(wanted)), dtype=np.int64)
+        which = np.searchsorted(self._asked_from, wanted, side="right") - 1
+        for at in np.unique(which).tolist():
+            here = which == at
+            ways[:, here] = self._coordinates[at].chosen(*(it[here] for it in (tasks, sizes, rows, epochs, first)))
+        return Draws(wanted, tasks, visits, epochs, rows, *ways)
 
     def _visits(self, numbers: Integers) -> tuple[Integers, Integers]:
         """The task of each draw, and how often it was drawn before."""

@@ -1,4 +1,4 @@
-"""Mean lengths: how many tokens a draw of a task has, for mixtures whose shares are shares of tokens."""
+"""Lengths, measured before the order is: of each task's draws, for shares of tokens; of all, for a target capacity."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from flantune.errors import FlantuneError
+from flantune.mixture.packing import fitting_target_capacity
 from flantune.mixture.window import Encoder, Member, MixtureRule, WindowBuilder
 
 SAMPLE = 256  # draws of each task; the mean of lengths that vary by their own size is known to 6 % then
@@ -40,3 +41,22 @@ def _measured(member: Member, rule: MixtureRule, encoder: Encoder) -> Member:
             "its share of tokens cannot be planned; raise mixture.capacity"
         )
     return replace(member, lengths={"target_tokens": Fraction(targets, SAMPLE), "tokens": Fraction(tokens, SAMPLE)})
+
+
+def with_target_capacity(members: Sequence[Member], rule: MixtureRule, encoder: Encoder) -> MixtureRule:
+    """The rule with the target capacity that suits the first draws of the mixture, for an encoder-decoder.
+
+    Raises:
+        FlantuneError: A row that cannot be rendered, or no draw that fits into a packed row.
+    """
+    open_ended = replace(rule, target_capacity=rule.capacity, window=SAMPLE, phases=())
+    rows, _ = WindowBuilder(members, open_ended, encoder).window(0, SAMPLE)
+    segments = [segment for row in rows for segment in row]
+    if not segments:
+        raise FlantuneError(
+            f"of the first {SAMPLE} draws none fits into a packed row of {rule.capacity} tokens; raise mixture.capacity"
+        )
+    inputs, targets = (
+        [len(ids) for ids in each] for each in zip(*((s.input_ids, s.target_ids) for s in segments), strict=True)
+    )
+    return replace(rule, target_capacity=fitting_target_capacity(inputs, targets, rule.capacity))

@@ -1,123 +1,159 @@
-"""The plan before training and the receipt after it: shares, tokens, epochs, drops, by task."""
+"""The plan before training: shares, epochs, tokens, drops and what to think about, by task."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from flantune.mixture.draw import DrawFunction
 from flantune.mixture.order import Order
-from flantune.mixture.window import Member, MixtureRule, PackedRow, option_ways, planned_shares
+from flantune.mixture.tally import Tally, added
+from flantune.mixture.variants import planned_variants
+from flantune.mixture.warnings import warnings
+from flantune.mixture.window import Member, MixtureRule, draw_function, planned_shares
+
+PLANNED_WINDOWS = 32  # whose tokens a plan counts; it is exact for orders that have no more
 
 
-def plan(members: Sequence[Member], rule: MixtureRule, order: Order, *, draws: int, steps: int) -> dict[str, Any]:
-    """What will be trained on, counted from the order itself: the content of `plan.json`.
+def planned_windows(windows: int) -> list[int]:
+    """The windows that a plan counts: all, or as many as `PLANNED_WINDOWS`, spread evenly over the run."""
+    counted = min(windows, PLANNED_WINDOWS)
+    return [number * windows // counted for number in range(counted)]
 
+
+def plan(
+    members: Sequence[Member], rule: MixtureRule, order: Order, *, draws: int, rows_per_step: int
+) -> dict[str, Any]:
+    """What will be trained on: the content of `plan.json`.
+
+    Counted from the order itself. Of a long order some windows are counted, and the rest is taken to be like them; how
+    often each task is drawn is exact in any case, since the draw function tells it without drawing.
+
+    Args:
+        members: The mixture's tasks with their rows.
+        rule: How they are mixed and packed.
+        order: Of which the windows `planned_windows` are made where they are missing.
+        draws: Of the whole run.
+        rows_per_step: Packed rows of an optimizer step.
     Returns:
         Totals, one entry a task, and warnings in plain words.
     """
-    tasks = _counted(members, rule, (order.row(r) for r in range(len(order))), order.dropped)
-    tokens = sum(task["input_tokens"] + task["target_tokens"] for task in tasks)
-    listed = []
-    for task, member in zip(tasks, members, strict=True):
-        kept = max(1, task["draws"])
-        listed.append(
-            {
-                "task": task["task"],
-                "cluster": member.task.spec.cluster,
-                "origins": list(member.task.spec.origins),
-                "rows": len(member.rows),
-                "rate": task["planned_share"],
-                "draws": task["draws"],
-                "epochs": task["epochs"],
-                "mean_input_tokens": task["input_tokens"] / kept,
-                "mean_target_tokens": task["target_tokens"] / kept,
-                "target_token_share": task["target_token_share"],
-                "loss_share": task["loss_share"],
-                "dropped": sum(task["dropped"].values()),
-            }
-        )
+    numbers = planned_windows(order.windows)
+    windows = [order.window(number) for number in numbers]
+    tally = Tally(len(members), [(window, len(window)) for window in windows])
+    if not tally.rows:
+        order.complete()  # says so, where nothing is left to train on
+    lengths = _lengths([window.columns() for window in windows])
+    function = draw_function(members, rule)
+    drawn = function.schedule.counts(draws).tolist()
+    shares, variants = planned_shares(members, rule, draws), planned_variants(members, rule, draws)
+    tasks: list[dict[str, Any]] = [
+        {
+            "task": member.task.name,
+            "cluster": member.task.spec.cluster,
+            "origins": list(member.task.spec.origins),
+            "rows": len(member.rows),
+            "rate": float(shares[i]),
+            **_scaled(tally, i, drawn[i]),
+            "epochs": drawn[i] / len(member.rows),
+            **_spread(lengths, i),
+            "samples": _samples(member, tally, i, function),
+            "planned": {
+                variant: {name: float(share) for name, share in each.items() if share}
+                for variant, each in variants[i].items()
+            },
+        }
+        for i, member in enumerate(members)
+    ]
+    for name, of in (("target_token_share", "target_tokens"), ("loss_share", "loss_weight")):
+        total = sum(task[of] for task in tasks) or 1
+        for task in tasks:
+            task[name] = task[of] / total
+    totals = _totals(tasks, tally, rule, exact=len(numbers) == order.windows)
     return {
         "draws": draws,
-        "steps": steps,
-        "packed_rows": len(order),
-        "capacity": rule.capacity,
-        "fill": tokens / (len(order) * rule.capacity),
-        "tokens": tokens,
-        "target_tokens": sum(task["target_tokens"] for task in tasks),
-        "warnings": warnings(listed),
-        "tasks": listed,
+        "steps": -(-totals["packed_rows"] // rows_per_step),
+        **totals,
+        "windows": order.windows,
+        "counted_windows": len(numbers),
+        "warnings": warnings(tasks),
+        "tasks": tasks,
     }
 
 
-def receipt(members: Sequence[Member], rule: MixtureRule, order: Order, rows_trained: int) -> dict[str, Any]:
-    """What was really trained on, up to packed row `rows_trained`: the content of `mixture.json`."""
-    begun = order.window_of(rows_trained - 1) + 1 if rows_trained else 0
-    dropped = [item for item in order.dropped if item["draw"] < begun * rule.window]
-    tasks = _counted(members, rule, (order.row(r) for r in range(rows_trained)), dropped)
-    return {"draws": sum(task["draws"] for task in tasks), "packed_rows": rows_trained, "tasks": tasks}
+def _scaled(tally: Tally, number: int, drawn: int) -> dict[str, Any]:
+    """A task's sums over the whole run, of which `drawn` draws are its own; as counted, where all were counted."""
+    sums, reasons = tally.task(number), tally.reasons[number]
+    counted = sums.draws + reasons.total()
+    lost = {reason: _part(drawn, lost, counted) for reason, lost in reasons.items()}
+    kept = drawn - sum(lost.values())
+    return {
+        "draws": kept,
+        "input_tokens": _part(kept, sums.input_tokens, sums.draws),
+        "target_tokens": _part(kept, sums.target_tokens, sums.draws),
+        "loss_weight": sums.loss_weight * (kept / sums.draws) if sums.draws else 0.0,
+        "shortened": _part(kept, sums.shortened, sums.draws),
+        "dropped": sum(lost.values()),
+        "reasons": lost,
+    }
 
 
-def _counted(
-    members: Sequence[Member], rule: MixtureRule, rows: Iterable[PackedRow], dropped: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    draws, inputs, targets = ([0] * len(members) for _ in range(3))
-    loss = [0.0] * len(members)
-    templates = [dict.fromkeys((t.name for t in member.task.training_templates), 0) for member in members]
-    ways = [[style.name if style is not None else "none" for style, _ in option_ways(member)] for member in members]
-    options = [dict.fromkeys(["none", *names], 0) for names in ways]
-    exemplars: list[Counter[int]] = [Counter() for _ in members]
-    for row in rows:
-        for segment in row:
-            task = segment.task
-            draws[task] += 1
-            inputs[task] += len(segment.input_ids)
-            targets[task] += len(segment.target_ids)
-            loss[task] += segment.loss_weight * len(segment.target_ids)
-            template = members[task].task.training_templates[segment.template]
-            templates[task][template.name] += 1
-            options[task][ways[task][segment.options] if template.uses_options else "none"] += 1
-            exemplars[task][segment.exemplars] += 1
-    reasons: list[Counter[str]] = [Counter() for _ in members]
-    for item in dropped:
-        reasons[item["task"]][item["reason"]] += 1
-    shares = planned_shares(members, rule, max(1, sum(draws) + len(dropped)))
-    return [
-        {
-            "task": member.task.name,
-            "planned_share": float(share),
-            "share": draws[i] / (sum(draws) or 1),
-            "draws": draws[i],
-            "epochs": draws[i] / len(member.rows),
-            "input_tokens": inputs[i],
-            "target_tokens": targets[i],
-            "target_token_share": targets[i] / (sum(targets) or 1),
-            "loss_share": loss[i] / (sum(loss) or 1),
-            "dropped": dict(reasons[i]),
-            "templates": templates[i],
-            "options": {name: count for name, count in options[i].items() if count},
-            "exemplars": {str(count): exemplars[i][count] for count in sorted(exemplars[i])},
-        }
-        for i, (member, share) in enumerate(zip(members, shares, strict=True))
-    ]
+def _part(whole: int, counted: int, of: int) -> int:
+    """The part of a whole that was found in a sample; exactly what was counted, where the sample is the whole."""
+    return (whole * counted + of // 2) // of if of else 0
 
 
-def warnings(tasks: Sequence[dict[str, Any]]) -> list[str]:
-    """What a careful colleague would point at before the training starts."""
-    told = []
-    for task in tasks:
-        if task["dropped"]:
-            told.append(
-                f"{task['task']}: {task['dropped']} of {task['draws'] + task['dropped']} draws are too long for a "
-                "packed row and dropped; raise mixture.capacity or name a field in the task's `shorten`"
-            )
-        if task["epochs"] > 4:
-            told.append(
-                f"{task['task']}: each row is seen {task['epochs']:.1f} times; past four, more epochs mostly memorize"
-            )
-        if len(tasks) > 1 and task["loss_share"] < 0.02:
-            told.append(
-                f"{task['task']}: only {100 * task['loss_share']:.1f} % of the loss; it may hardly learn "
-                "(training.loss.per: example or square_root counts short targets more)"
-            )
+def _lengths(columns: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    names = ("task", "input_length", "target_length")
+    return {name: np.concatenate([said[name] for said in columns] or [np.zeros(0, np.int32)]) for name in names}
+
+
+def _spread(lengths: Mapping[str, np.ndarray], number: int) -> dict[str, float | None]:
+    """Mean and 95th percentile of a task's input and target tokens; None where none of it was counted."""
+    own = lengths["task"] == number
+    told: dict[str, float | None] = {}
+    for kind in ("input", "target"):
+        tokens = lengths[f"{kind}_length"][own]
+        told[f"mean_{kind}_tokens"] = float(tokens.mean()) if len(tokens) else None
+        told[f"p95_{kind}_tokens"] = float(np.percentile(tokens, 95)) if len(tokens) else None
     return told
+
+
+def _samples(member: Member, tally: Tally, number: int, function: DrawFunction) -> dict[str, list[dict[str, Any]]]:
+    """Some dropped and some shortened examples, with place and template."""
+    return {
+        kind: [_sample(member, item, function) for item in found[number]]
+        for kind, found in (("dropped", tally.dropped), ("shortened", tally.shortened))
+    }
+
+
+def _sample(member: Member, item: Mapping[str, Any], function: DrawFunction) -> dict[str, Any]:
+    template = member.task.training_templates[int(function.draws([item["draw"]]).templates[0])]
+    return {"place": member.rows.place(item["row"]), "template": template.name, **item}
+
+
+def _totals(tasks: Sequence[Mapping[str, Any]], tally: Tally, rule: MixtureRule, *, exact: bool) -> dict[str, Any]:
+    """Of the run; packed rows of a sample are scaled by tokens."""
+    inputs, targets = (sum(task[f"{kind}_tokens"] for task in tasks) for kind in ("input", "target"))
+    sample = added(tally.task(number) for number in range(len(tasks)))
+    sampled = sample.input_tokens + sample.target_tokens
+    rows = tally.rows if exact else max(1, _part(inputs + targets, tally.rows, sampled))
+    told: dict[str, Any] = {
+        "exact": exact,
+        "packed_rows": rows,
+        "capacity": rule.capacity,
+        "tokens": inputs + targets,
+        "target_tokens": targets,
+    }
+    counted_rows = max(1, tally.rows)
+    if rule.target_capacity is None:
+        return {**told, "fill": sampled / (counted_rows * rule.capacity)}
+    return {
+        **told,
+        "target_capacity": rule.target_capacity,
+        "fill": sampled / (counted_rows * (rule.capacity + rule.target_capacity)),
+        "input_fill": sample.input_tokens / (counted_rows * rule.capacity),
+        "target_fill": sample.target_tokens / (counted_rows * rule.target_capacity),
+    }

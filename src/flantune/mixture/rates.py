@@ -29,22 +29,21 @@ def task_rates(
         sizes: Training rows of each task.
         rule: `proportional`: the rows counted, max(min(size, cap), floor), the examples-proportional mixing with a
             cap of T5 (Raffel et al. 2020, arXiv:1910.10683, section 3.5.2) and FLAN; `temperature`: the rows counted
-            ** (1 / temperature), as in mT5 and T5; `equal`; `explicit`: the weights.
+            ** (1 / temperature), as in mT5 and T5; `equal` and `explicit`: 1, so that the weights alone count.
         cap: A task counts as at most this many rows.
         floor: A task counts as at least this many rows, so that one of fewer is repeated.
         temperature: At least 1.
-        weights: One a task, for `explicit`.
-        shares: A fixed share for some tasks; the others divide what is left.
+        weights: One a task: a factor on what the rule gives; 1 without.
+        shares: A fixed share for some tasks; the others divide what is left. A weight beside one does nothing.
         lengths: Mean length of an example of each task, where shares are shares of tokens and not of draws.
     Returns:
         Fractions that sum to exactly 1, in the order of `sizes`.
     Raises:
         FlantuneError: The fixed shares leave nothing for the other tasks.
     """
-    if rule == "explicit":
-        amounts = [as_written(weight) for weight in weights or [1.0] * len(sizes)]
-    else:
-        amounts = [_amount(counted_rows(size, cap, floor), rule, temperature) for size in sizes]
+    amounts = [_amount(counted_rows(size, cap, floor), rule, temperature) for size in sizes]
+    if weights is not None:
+        amounts = [amount * as_written(weight) for amount, weight in zip(amounts, weights, strict=True)]
     divided = _divided(amounts, [as_written(share) if share is not None else None for share in shares or []])
     if lengths is None:
         return divided
@@ -81,9 +80,10 @@ def _scaled(rates: Sequence[Fraction]) -> list[Fraction]:
     return [rate / total for rate in rates]
 
 
-def as_written(number: float) -> Fraction:
-    """A number of a recipe or task file as the fraction that its digits say: 0.3 is 3/10."""
-    return Fraction(str(number))
+def as_written(number: float | str) -> Fraction:
+    """A number of a recipe or task file as the fraction that its digits say: 0.3 is 3/10, the ratio 0.3:1 is 3/13."""
+    part, colon, rest = str(number).partition(":")
+    return Fraction(part) / (Fraction(part) + Fraction(rest)) if colon else Fraction(part)
 
 
 def rounded(number: float | Fraction) -> Fraction:

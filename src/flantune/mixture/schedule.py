@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flantune.errors import FlantuneError
 from flantune.mixture.permutation import Integers
-from flantune.mixture.tree import Climb, Forest, Rated, forest_of
+from flantune.mixture.pruned import PrunedTree
+from flantune.mixture.tree import Climb, Forest, Rated
 
 FOREVER = 2**62
+FURTHEST = 3.0  # draws from an exact share; a tree that has lost so many tasks that it would allow more is planted anew
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Schedule:
     def __init__(
         self, names: Sequence[str], limits: Sequence[int | None], phases: Sequence[Phase], seed_key: int
     ) -> None:
-        self._names, self._phases, self._seed_key = list(names), list(phases), seed_key
-        self._members = {name: member for member, name in enumerate(names)}
+        self._names, self._phases = list(names), list(phases)
+        self._trees = _Trees(self._names, self._phases, seed_key)
         self._limits = np.array([FOREVER if limit is None else limit for limit in limits], dtype=np.int64)
         self._stretches: list[Stretch] = [self._stretch(0, np.zeros(len(names), dtype=np.int64))]
 
@@ -96,18 +99,51 @@ class Schedule:
 
     def _stretch(self, start: int, before: Integers) -> Stretch:
         number = bisect_right(self._phases, start, key=lambda phase: phase.start) - 1
-        ended = {self._names[member] for member in np.flatnonzero(before >= self._limits)}
-        mixture = self._phases[number].mixture.without(ended)
+        tree, standing = self._trees.without(number, before >= self._limits, start)
+        end = self._phases[number + 1].start if number + 1 < len(self._phases) else FOREVER
+        limited = standing[self._limits[standing] < FOREVER]
+        if limited.size:
+            lasts = Climb(tree, len(before)).numbers(limited, (self._limits - before)[limited] - 1)
+            end = min(end, start + int(lasts.min()) + 1)
+        return Stretch(start, end, tree, before)
+
+
+class _Trees:
+    """The tree of one stretch after the other."""
+
+    def __init__(self, names: Sequence[str], phases: Sequence[Phase], seed_key: int) -> None:
+        self._names, self._phases, self._seed_key = names, phases, seed_key
+        self._members = {name: member for member, name in enumerate(names)}
+        self._phase, self._standing, self._furthest = -1, set[int](), 0.0
+        self._tree: PrunedTree
+
+    def without(self, phase: int, ended: NDArray[np.bool_], start: int) -> tuple[Forest, Integers]:
+        """The tree of a phase without the tasks that have ended, and the tasks in it.
+
+        Raises:
+            FlantuneError: None is left.
+        """
+        if phase != self._phase or not self._pruned(ended):
+            self._plant(phase, ended, start)
+        return self._tree.forest(), np.array(sorted(self._standing), dtype=np.int64)
+
+    def _pruned(self, ended: NDArray[np.bool_]) -> bool:
+        """Takes out what has ended; whether the tree is even enough then."""
+        gone = {member for member in self._standing if ended[member]}
+        self._standing -= gone
+        if not self._standing:
+            return False
+        for member in sorted(gone):
+            self._tree.take(member)
+        return self._tree.furthest() <= self._furthest
+
+    def _plant(self, phase: int, ended: NDArray[np.bool_], start: int) -> None:
+        mixture = self._phases[phase].mixture.without({self._names[it] for it in np.flatnonzero(ended).tolist()})
         if mixture is None:
             raise FlantuneError(
                 f"from draw {start} on no task is left to draw from: each has come max_epochs times; "
                 "ask for fewer draws or raise max_epochs"
             )
-        tree = forest_of([(mixture, self._seed_key)], self._members)
-        end = self._phases[number + 1].start if number + 1 < len(self._phases) else FOREVER
-        drawn = np.array(sorted(self._members[name] for name in mixture.names()), dtype=np.int64)
-        limited = drawn[self._limits[drawn] < FOREVER]
-        if limited.size:
-            lasts = Climb(tree, len(before)).numbers(limited, (self._limits - before)[limited] - 1)
-            end = min(end, start + int(lasts.min()) + 1)
-        return Stretch(start, end, tree, before)
+        self._phase, self._standing = phase, {self._members[name] for name in mixture.names()}
+        self._tree = PrunedTree(mixture, self._seed_key, self._members)
+        self._furthest = max(FURTHEST, self._tree.furthest())

@@ -21,7 +21,7 @@ class TaskPart:
         name: The task's name.
         rows: Number of training rows.
         share: Fixed share of the mixture that it is part of.
-        weight: For a mixture of `explicit` rates.
+        weight: Factor on what the rule of the mixture around it gives.
         cap: Instead of the mixture's.
         floor: Instead of the mixture's.
         lengths: Mean length of an example in the units that are asked for; any positive number for `examples`.
@@ -44,7 +44,7 @@ class MixturePart:
         name: Told apart from all other mixtures and tasks.
         parts: Tasks and mixtures in it.
         share: Fixed share of the mixture that it is part of.
-        weight: For a mixture of `explicit` rates around it.
+        weight: Factor on what the rule of the mixture around it gives.
         rates: Rule by which it divides its own draws; see `task_rates`.
         cap: A task in it counts as at most this many rows.
         floor: A task in it counts as at least this many rows.
@@ -177,6 +177,8 @@ def _checked(part: Part, change: Change) -> Change:
     for key in change:
         if key not in known:
             raise FlantuneError(f'{_told(part)} has no "{key}"; {nearest(key, known)}')
+    if "weight" in change and change.get("share", part.share) is not None:
+        raise FlantuneError(f"{_told(part)} has a fixed share, beside which its weight does nothing; change the share")
     return change
 
 

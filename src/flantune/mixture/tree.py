@@ -6,10 +6,10 @@ Integers only, so any visit can be computed alone and every machine computes the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import gcd, lcm
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -168,7 +168,52 @@ def _first_beyond(visits: Integers, part: Any, total: Any, offset: Any) -> Integ
     return (-(((visits + 1) * total - offset) // -part) - 1).astype(np.int64)
 
 
-Node = tuple[int, int, int, int, int]  # left, right, left part, total, offset
+class Node(NamedTuple):
+    """A node of a tree.
+
+    Attributes:
+        sides: Left and right: a node, or ~member.
+        amounts: What the two sides have of the draws of the mixture that they are parts of, in whole numbers.
+        key: 64 bits that its offset depends on.
+    """
+
+    sides: tuple[int, int]
+    amounts: tuple[int, int]
+    key: int
+
+
+EMPTY = Node((0, 0), (0, 0), 0)
+
+
+@dataclass
+class Grown:
+    """Trees as lists.
+
+    Attributes:
+        nodes: A node before those below it.
+        roots: One a tree: a node, or ~member.
+        tops: The nodes at the top of a mixture inside.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    roots: list[int] = field(default_factory=list)
+    tops: set[int] = field(default_factory=set)
+
+    def forest(self) -> Forest:
+        """The trees as arrays."""
+        split = [split_at(node.amounts, node.key) for node in self.nodes]
+        kind = object if any(total > LARGEST // 2 for _, total, _ in split) else np.int64
+        sides = np.array([node.sides for node in self.nodes], dtype=np.int64).reshape(-1, 2)
+        columns = list(zip(*split, strict=True)) or [()] * 3
+        return Forest(np.array(self.roots), *sides.T.copy(), *(np.array(column, dtype=kind) for column in columns))
+
+
+def split_at(amounts: tuple[int, int], key: int) -> tuple[int, int, int]:
+    """Left part, total and offset of a node; one that has one side only sends all there."""
+    left, right = amounts
+    divisor = gcd(left, right)
+    total = (left + right) // divisor
+    return left // divisor, total, key % total
 
 
 def forest_of(mixtures: Iterable[tuple[Rated, int]], members: Mapping[str, int]) -> Forest:
@@ -180,15 +225,17 @@ def forest_of(mixtures: Iterable[tuple[Rated, int]], members: Mapping[str, int])
 
     A mixture inside another is a subtree, the same whatever stands beside it.
     """
-    nodes = list[Node]()
-    roots = [_grown(nodes, mixture.parts, key, members) for mixture, key in mixtures]
-    columns = list(zip(*nodes, strict=True)) or [()] * 5
-    kind = object if any(total > LARGEST // 2 for total in columns[3]) else np.int64
-    left, right = (np.array(column, dtype=np.int64) for column in columns[:2])
-    return Forest(np.array(roots), left, right, *(np.array(column, dtype=kind) for column in columns[2:]))
+    return grown(mixtures, members).forest()
 
 
-def _grown(nodes: list[Node], parts: Sequence[Rated], seed_key: int, members: Mapping[str, int]) -> int:
+def grown(mixtures: Iterable[tuple[Rated, int]], members: Mapping[str, int]) -> Grown:
+    """The trees of `forest_of` as lists."""
+    made = Grown()
+    made.roots += [_grow(made, mixture.parts, key, members) for mixture, key in mixtures]
+    return made
+
+
+def _grow(made: Grown, parts: Sequence[Rated], seed_key: int, members: Mapping[str, int]) -> int:
     """Adds the nodes of a tree; its root."""
     amounts = _whole([part.rate for part in parts])
     by_amount = sorted(zip(amounts, parts, strict=True), key=lambda it: (-it[0], it[1].name))
@@ -198,14 +245,15 @@ def _grown(nodes: list[Node], parts: Sequence[Rated], seed_key: int, members: Ma
     def grow(chosen: list[int]) -> int:
         if len(chosen) == 1:
             part = ordered[chosen[0]]
-            return _grown(nodes, part.parts, seed_key, members) if part.parts else ~members[part.name]
-        left, right, left_amount, right_amount = _halved(chosen, amounts)
-        divisor = gcd(left_amount, right_amount)
-        part, total = left_amount // divisor, (left_amount + right_amount) // divisor
-        offset = key_of(seed_key, "split", sorted([names[i] for i in chosen])) % total
-        number = len(nodes)
-        nodes.append((0, 0, 0, 0, 0))  # keeps the place of a node before those below it
-        nodes[number] = (grow(left), grow(right), part, total, offset)
+            root = _grow(made, part.parts, seed_key, members) if part.parts else ~members[part.name]
+            if part.parts and root >= 0:
+                made.tops.add(root)
+            return root
+        left, right, *sums = _halved(chosen, amounts)
+        key = key_of(seed_key, "split", sorted([names[i] for i in chosen]))
+        number = len(made.nodes)
+        made.nodes.append(EMPTY)  # keeps the place of a node before those below it
+        made.nodes[number] = Node((grow(left), grow(right)), (sums[0], sums[1]), key)
         return number
 
     return grow(list(range(len(ordered))))

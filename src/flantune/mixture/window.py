@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from flantune.errors import FlantuneError
 from flantune.mixture.draw import DrawFunction, Draws, MixedTask
 from flantune.mixture.few_shot import Question, chosen_format, fitting, with_exemplars
-from flantune.mixture.packing import pack
+from flantune.mixture.packing import pack, pack_pairs
 from flantune.mixture.permutation import key_of, permuted
 from flantune.mixture.rates import Rule, Unit, as_written
 from flantune.mixture.schedule import Phase
@@ -23,12 +24,17 @@ from flantune.tasks.sources import Rows
 from flantune.tasks.task import Asked, Example, Task
 from flantune.tasks.template import EmptyText
 
-LossPer = Literal["token", "example", "square_root"]
-LENGTH_POWER: dict[str, float] = {"token": 0.0, "square_root": 0.5, "example": 1.0}
+Way = TypeVar("Way")
+LossPer = Literal["token", "example", "square_root", "task"]
+LENGTH_POWER: dict[str, float] = {"token": 0.0, "square_root": 0.5, "example": 1.0, "task": 0.0}
 
 
 class Encoder(Protocol):
     """Turns texts into token ids; the one renderer of training, evaluation and chat."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether the model reads input and target apart, as an encoder-decoder does."""
 
     def prompt_ids(self, text: str) -> list[int]:
         """Ids of everything before the answer."""
@@ -46,15 +52,17 @@ class Member:
 
     Attributes:
         share: Fixed share of the mixture that it is part of.
-        weight: Where that mixture's rates are `explicit`.
+        weight: Factor on what the rule of that mixture gives.
         cap: As how many rows it counts at most, instead of what the mixture says.
         floor: As how many rows it counts at least, instead of what the mixture says.
         max_epochs: How often a row comes at most; from there on the others get its draws.
         inside: Name of the mixture that it is part of; empty for the whole.
         lengths: Mean length of an example, where shares of tokens are asked for.
+        inverted: Share of draws in inverted templates, or their ratio to the straight ones (`0.3:1`); None: by weight.
         options: Share of draws that show the list of options, where a template has a place for it.
         few_shot: Share of draws that ask for exemplars.
         exemplars: Number of exemplars to its weight, among those draws.
+        later: Draws from which on it is asked otherwise, in order, each with the member as it is then.
     """
 
     task: Task
@@ -67,9 +75,11 @@ class Member:
     max_epochs: float | None = None
     inside: str = ""
     lengths: Mapping[Unit, Fraction] = field(default_factory=dict)
+    inverted: float | str | None = None
     options: float = 1.0
     few_shot: float = 0.0
     exemplars: Mapping[int, float] = field(default_factory=dict)
+    later: tuple[tuple[int, Member], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,8 @@ class MixtureRule:
     """How members are mixed and packed.
 
     Attributes:
+        capacity: Tokens of a packed row; of its inputs alone in an encoder-decoder row.
+        target_capacity: Tokens of an encoder-decoder row's targets; None where input and target stand in one sequence.
         mixtures: Mixtures inside, without their members, by the name of the mixture that each is part of.
         phases: Draws from which on some values are others, by name of task or mixture; the whole has an empty name.
     """
@@ -90,6 +102,7 @@ class MixtureRule:
     seed: int
     floor: int | None = None
     share_of: Unit = "examples"
+    target_capacity: int | None = None
     mixtures: tuple[tuple[str, MixturePart], ...] = ()
     phases: tuple[tuple[int, Mapping[str, Change]], ...] = ()
 
@@ -105,6 +118,7 @@ class Segment:
         template: Index among the task's training templates.
         options: Index among the member's `option_ways`.
         exemplars: Number of exemplars that the prompt shows.
+        cut: Tokens that the prompt gave way by, to fit; 0 where it is whole.
         input_ids: Prompt tokens.
         target_ids: Target tokens, the end token last.
         loss_weight: Factor of each target token's loss.
@@ -116,6 +130,7 @@ class Segment:
     template: int
     options: int
     exemplars: int
+    cut: int
     input_ids: list[int]
     target_ids: list[int]
     loss_weight: float
@@ -176,38 +191,88 @@ def planned_shares(members: Sequence[Member], rule: MixtureRule, draws: int) -> 
     return [Fraction(count, draws) for count in function.schedule.counts(draws).tolist()]
 
 
+def template_shares(member: Member) -> list[Fraction]:
+    """The share of a member's draws that each of its training templates gets."""
+    weights = [as_written(template.weight) for template in member.task.training_templates]
+    inverted = [template.inverted for template in member.task.training_templates]
+    if member.inverted is not None and len(set(inverted)) == 2:
+        turned = as_written(member.inverted)
+        totals = {kind: sum(w for w, it in zip(weights, inverted, strict=True) if it is kind) for kind in (True, False)}
+        parts = {True: turned / totals[True], False: (1 - turned) / totals[False]}
+        return [weight * parts[kind] for weight, kind in zip(weights, inverted, strict=True)]
+    return [weight / sum(weights) for weight in weights]
+
+
 def option_ways(member: Member) -> list[tuple[OptionStyle | None, Fraction]]:
-    """The ways in which a member's options are written, each with its share; None leaves them out."""
+    """The ways in which a member's options are written, each with its share; None leaves them out.
+
+    A way that comes in a later phase only is among them, with a share of 0.
+    """
+    return _with_later(member, _option_shares)
+
+
+def _option_shares(member: Member) -> list[tuple[OptionStyle | None, Fraction]]:
     if not any(template.uses_options for template in member.task.training_templates):
         return [(None, Fraction(1))]
     shown, styles = as_written(member.options), member.task.styles
     ways: list[tuple[OptionStyle | None, Fraction]] = [(None, 1 - shown)]
-    ways += [(style, shown / len(styles)) for style in styles]
-    return [(style, share) for style, share in ways if share]
+    return ways + [(style, shown / len(styles)) for style in styles]
 
 
 def exemplar_counts(member: Member) -> list[tuple[int, Fraction]]:
-    """Numbers of exemplars that a member's prompts ask for, each with its share."""
+    """Numbers of exemplars that a member's prompts ask for, each with its share, as `option_ways`."""
+    return _with_later(member, _exemplar_shares)
+
+
+def _exemplar_shares(member: Member) -> list[tuple[int, Fraction]]:
     share = as_written(member.few_shot)
     weights = {count: as_written(weight) for count, weight in member.exemplars.items()}
-    counts = [(0, 1 - share)] + [(count, share * w / sum(weights.values())) for count, w in weights.items()]
-    return [(count, share) for count, share in counts if share]
+    return [(0, 1 - share)] + [(count, share * w / sum(weights.values())) for count, w in weights.items()]
+
+
+def _with_later(member: Member, shares: Callable[[Member], list[tuple[Way, Fraction]]]) -> list[tuple[Way, Fraction]]:
+    """Ways with their shares, without those that never come."""
+    begin = _summed(shares(member))
+    later = [_summed(shares(then)) for _, then in member.later]
+    ways = dict.fromkeys(way for each in (begin, *later) for way, share in each.items() if share)
+    return [(way, begin.get(way, Fraction(0))) for way in ways]
+
+
+def _summed(ways: Sequence[tuple[Way, Fraction]]) -> dict[Way, Fraction]:
+    total = defaultdict[Way, Fraction](Fraction)
+    for way, share in ways:
+        total[way] += share
+    return total
 
 
 def draw_function(members: Sequence[Member], rule: MixtureRule) -> DrawFunction:
     """The draw function of a mixture."""
-    tasks = [
-        MixedTask(
-            member.task.name,
-            len(member.rows),
-            tuple(as_written(template.weight) for template in member.task.training_templates),
-            option_weights=tuple(share for _, share in option_ways(member)),
-            shot_weights=tuple(share for _, share in exemplar_counts(member)),
-            max_epochs=None if member.max_epochs is None else as_written(member.max_epochs),
-        )
-        for member in members
-    ]
-    return DrawFunction(tasks, phases_of(members, rule), rule.seed)
+    starts = sorted({start for member in members for start, _ in member.later})
+    asked = [(start, [mixed_task(member, start) for member in members]) for start in starts]
+    return DrawFunction([mixed_task(member) for member in members], phases_of(members, rule), rule.seed, asked)
+
+
+def mixed_task(member: Member, draw: int = 0) -> MixedTask:
+    """What the draw function knows of a member, asked as it is at a draw."""
+    then = ([member] + [later for start, later in member.later if start <= draw])[-1]
+    options, counts = _summed(_option_shares(then)), _summed(_exemplar_shares(then))
+    return MixedTask(
+        member.task.name,
+        len(member.rows),
+        tuple(template_shares(then)),
+        option_weights=tuple(options.get(way, Fraction(0)) for way, _ in option_ways(member)),
+        shot_weights=tuple(counts.get(count, Fraction(0)) for count, _ in exemplar_counts(member)),
+        max_epochs=None if member.max_epochs is None else as_written(member.max_epochs),
+    )
+
+
+def by_task(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments with weights by which each task counts by its number of segments, its target tokens all alike."""
+    examples, tokens = Counter[int](), Counter[int]()
+    for segment in segments:
+        examples[segment.task] += 1
+        tokens[segment.task] += len(segment.target_ids)
+    return [replace(s, loss_weight=s.loss_weight * examples[s.task] / tokens[s.task]) for s in segments]
 
 
 @dataclass(frozen=True)
@@ -255,7 +320,9 @@ class WindowBuilder:
                 segments.append(made)
             else:
                 dropped.append({"draw": example.number, "task": example.task, "row": example.row, "reason": made})
-        rows = [[segments[i] for i in row] for row in pack([s.length for s in segments], self.rule.capacity)]
+        if self.rule.per == "task":
+            segments = by_task(segments)
+        rows = [[segments[i] for i in row] for row in self._packed(segments)]
         if not rows:
             return [], dropped
         order = permuted(np.arange(len(rows)), len(rows), key_of(self.rule.seed, "window", number))
@@ -320,7 +387,7 @@ class WindowBuilder:
         self, example: _Example, rendered: Example, shown: Sequence[Example], inputs: list[int], targets: list[int]
     ) -> Segment | str:
         """The example, or the reason why it is dropped. Exemplars give way first, then the field that may."""
-        room, kept = self.rule.capacity - len(targets), len(shown)
+        room, kept, whole = self._room(len(targets)), len(shown), len(inputs)
         if room < 1:
             return "target longer than a packed row"
         member = self.members[example.task]
@@ -336,7 +403,20 @@ class WindowBuilder:
             return "prompt and target longer than a packed row"
         weight = member.loss_weight * len(targets) ** -LENGTH_POWER[self.rule.per]
         at = example.number, example.task, example.row, example.template, example.options, kept
-        return Segment(*at, inputs, targets, weight)
+        return Segment(*at, whole - len(inputs), inputs, targets, weight)
+
+    def _room(self, targets: int) -> int:
+        """Tokens that a prompt may have beside so many of its target; none where the target itself is too long."""
+        if self.rule.target_capacity is None:
+            return self.rule.capacity - targets
+        return self.rule.capacity if targets <= self.rule.target_capacity else 0
+
+    def _packed(self, segments: Sequence[Segment]) -> list[list[int]]:
+        """Numbers of the segments of each row."""
+        if self.rule.target_capacity is None:
+            return pack([s.length for s in segments], self.rule.capacity)
+        inputs, targets = [len(s.input_ids) for s in segments], [len(s.target_ids) for s in segments]
+        return pack_pairs(inputs, targets, self.rule.capacity, self.rule.target_capacity)
 
     def _shortened(self, task: Task, asked: Asked, prompt: str, room: int) -> list[int] | None:
         """The prompt with as much as fits of what gives way: a conversation's first turns, or the end of a field."""

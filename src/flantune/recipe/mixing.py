@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -12,6 +14,7 @@ from flantune.recipe.yaml_file import Strict, WrongAt
 
 Rates = Literal["proportional", "temperature", "equal", "explicit"]
 Unit = Literal["examples", "target_tokens", "tokens"]
+ASKED = ("inverted", "options", "few_shot")  # how a task's rows are asked
 REPLAY = "replay"  # the name of the mixture that `replay` stands for
 
 
@@ -34,6 +37,27 @@ class FewShot(Strict):
     )
 
 
+RATIO = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?: ?([0-9]+(?:\.[0-9]+)?)")
+
+
+def _share_or_ratio(value: Any) -> Any:
+    """Whether a value is a share, or two numbers with a colon between them."""
+    ratio = RATIO.fullmatch(value) if isinstance(value, str) else None
+    if value is None or (ratio and any(map(float, ratio.groups()))):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise ValueError("a share from 0 to 1 is wanted, or a ratio such as 0.3:1")
+
+
+ShareOrRatio = Annotated[float | str, BeforeValidator(_share_or_ratio)]
+
+
+def _weight_or_share(weight: float, share: float | None) -> None:
+    if share is not None and weight != 1:
+        raise WrongAt(["weight"], f"does nothing beside the fixed share of {share:g}; leave out one of them")
+
+
 def _floor_below_cap(floor: int | None, cap: int | None) -> None:
     if floor is not None and cap is not None and floor > cap:
         raise WrongAt(["floor"], f"must be at most `cap`, which is {cap}, not {floor}")
@@ -53,7 +77,7 @@ class TaskChoice(Strict):
         description="Fixed share of all draws (inside a mixture: of its draws); the tasks without one divide the rest "
         "by `rates`.",
     )
-    weight: float = Field(1.0, gt=0, description="Weight for `rates: explicit`.")
+    weight: float = Field(1.0, gt=0, description="Factor on what `rates` gives it, after cap, floor and temperature.")
     cap: int | None = Field(
         None, ge=1, description="As `mixture.cap`, for this task; goes before the mixture's `floor`."
     )
@@ -63,12 +87,20 @@ class TaskChoice(Strict):
     max_epochs: float | None = Field(None, gt=0, description="As `mixture.max_epochs`, for this task.")
     loss_weight: float = Field(1.0, gt=0, description="Factor on the loss of each example of this task.")
     train_rows: int | None = Field(None, ge=1, description="Use only this many training rows, chosen by seed.")
+    templates: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Names of the training templates that are used, or patterns such as `short*`; the others count as "
+        "held out. All by default.",
+    )
+    inverted: ShareOrRatio | None = Field(None, description="As `mixture.inverted`, for this task.")
     options: float | None = Field(None, ge=0, le=1, description="As `mixture.options`, for this task.")
     few_shot: FewShot | None = Field(None, description="As `mixture.few_shot`, for this task.")
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskChoice:
         _floor_below_cap(self.floor, self.cap)
+        _weight_or_share(self.weight, self.share)
         return self
 
 
@@ -81,18 +113,20 @@ class MixtureChoice(Strict):
     mixture: str = Field(min_length=1, description="Its name, unlike that of any other mixture or task.")
     tasks: tuple[Entry, ...] = Field(min_length=1, description="Tasks, and mixtures again.")
     share: float | None = Field(None, gt=0, lt=1, description="Fixed share of the draws of the mixture around it.")
-    weight: float = Field(1.0, gt=0, description="Weight where the mixture around it has `rates: explicit`.")
+    weight: float = Field(1.0, gt=0, description="Factor on what the `rates` of the mixture around it give it.")
     rates: Rates = Field("proportional", description="As `mixture.rates`, for what is in it.")
     cap: int | None = Field(None, ge=1, description="As `mixture.cap`, for each task in it.")
     floor: int | None = Field(None, ge=1, description="As `mixture.floor`, for each task in it.")
     temperature: float = Field(2.0, ge=1, description="As `mixture.temperature`, for what is in it.")
     share_of: Unit | None = Field(None, description="As `mixture.share_of`; by default as the mixture around it.")
+    inverted: ShareOrRatio | None = Field(None, description="As `mixture.inverted`, for what is in it.")
     options: float | None = Field(None, ge=0, le=1, description="As `mixture.options`, for what is in it.")
     few_shot: FewShot | None = Field(None, description="As `mixture.few_shot`, for what is in it.")
 
     @model_validator(mode="after")
     def _consistent(self) -> MixtureChoice:
         _floor_below_cap(self.floor, self.cap)
+        _weight_or_share(self.weight, self.share)
         check_shares(self.tasks)
         return self
 
@@ -156,10 +190,13 @@ class PartChange(Strict):
     floor: int | None = Field(None, ge=1, description="The floor of a task, or for each task of a mixture.")
     rates: Rates | None = Field(None, description="The rule of a mixture.")
     temperature: float | None = Field(None, ge=1, description="The temperature of a mixture.")
+    inverted: ShareOrRatio | None = Field(None, description="Its `inverted`.")
+    options: float | None = Field(None, ge=0, le=1, description="Its `options`.")
+    few_shot: FewShot | None = Field(None, description="Its `few_shot`.")
 
 
 class Phase(Strict):
-    """Other rates from a draw on. What it does not name is as in `mixture` and `tasks`, not as in the phase before."""
+    """Other rates or ways to ask from a draw on. What it leaves out is as in `mixture` and `tasks`, not as before."""
 
     from_draw: int | None = Field(None, ge=1, description="Its first draw; the first one of a run is 0.")
     from_share: float | None = Field(None, gt=0, lt=1, description="Or: how much of the run comes before it.")
@@ -167,6 +204,9 @@ class Phase(Strict):
     cap: int | None = Field(None, ge=1, description="Instead of `mixture.cap`.")
     floor: int | None = Field(None, ge=1, description="Instead of `mixture.floor`.")
     temperature: float | None = Field(None, ge=1, description="Instead of `mixture.temperature`.")
+    inverted: ShareOrRatio | None = Field(None, description="Instead of `mixture.inverted`.")
+    options: float | None = Field(None, ge=0, le=1, description="Instead of `mixture.options`.")
+    few_shot: FewShot | None = Field(None, description="Instead of `mixture.few_shot`.")
     tasks: dict[str, PartChange] = Field({}, description="What is other, by the name of a task or mixture inside.")
 
     @model_validator(mode="after")
@@ -182,7 +222,7 @@ class Mixture(Strict):
     rates: Rates = Field(
         "proportional",
         description="Rule for a task's rate: by the rows it counts as (up to cap, from floor), tempered, equal, or by "
-        "task weight.",
+        "its weight alone. Its weight is a factor under each of them.",
     )
     cap: int | None = Field(
         None, ge=1, description="A task counts as at most this many rows (proportional, temperature)."
@@ -207,7 +247,14 @@ class Mixture(Strict):
     replay: Annotated[Replay | None, BeforeValidator(_share_alone, json_schema_input_type=Replay | float | None)] = (
         Field(None, description="General tasks mixed back in, and their share; a bare number is the share.")
     )
-    phases: tuple[Phase, ...] = Field((), description="Other rates from a draw on, in the order of the run.")
+    phases: tuple[Phase, ...] = Field(
+        (), description="Other rates, or other ways to ask, from a draw on, in the order of the run."
+    )
+    inverted: ShareOrRatio | None = Field(
+        None,
+        description="Share of draws that ask in inverted templates, in tasks that have both kinds; or the ratio of "
+        "inverted to straight ones, such as 0.3:1. By default as the weights of the templates say.",
+    )
     options: float = Field(
         1.0,
         ge=0,
@@ -216,7 +263,15 @@ class Mixture(Strict):
     )
     few_shot: FewShot = FewShot()
     window: int = Field(512, ge=1, description="Draws that are rendered and packed together.")
-    capacity: int = Field(1024, ge=16, description="Tokens a packed row holds.")
+    capacity: int = Field(
+        1024, ge=16, description="Tokens a packed row holds; of an encoder-decoder: input tokens, beside the targets."
+    )
+    target_capacity: int | None = Field(
+        None,
+        ge=1,
+        description="Target tokens a packed row of an encoder-decoder holds; by default what suits the first draws: "
+        "a little over the targets' share of the inputs, and no less than the longest.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Mixture:
@@ -232,43 +287,61 @@ class Placed:
         choice: As the recipe gives it.
         location: Keys and list positions that lead to it in the recipe.
         inside: Name of the mixture around it; empty for the whole.
-        options: Its own, or that of the nearest mixture around it.
-        few_shot: Its own, or that of the nearest mixture around it.
+        inverted, options, few_shot: Its own, or that of the nearest mixture around it.
         max_epochs: Its own, or that of the whole.
     """
 
     choice: TaskChoice
     location: tuple[str | int, ...]
     inside: str
+    inverted: float | str | None
     options: float
     few_shot: FewShot
     max_epochs: float | None
 
 
-def placed_tasks(tasks: Sequence[TaskChoice | MixtureChoice], mixture: Mixture) -> tuple[Placed, ...]:
-    """All tasks that are trained on, those of mixtures inside and of `replay` too, as they stand in the recipe."""
+def placed_tasks(
+    tasks: Sequence[TaskChoice | MixtureChoice], mixture: Mixture, phase: Phase | None = None, names: Sequence[str] = ()
+) -> tuple[Placed, ...]:
+    """All tasks that are trained on, those of mixtures inside and of `replay` too, as they stand in the recipe.
+
+    Args:
+        tasks: Entries of the recipe.
+        mixture: What it says of the whole.
+        phase: One that changes how they are asked.
+        names: The tasks' names, by which the phase calls them, in the order of what is returned.
+    """
+    changes, left = (phase.tasks, iter(names)) if phase is not None else ({}, repeat(""))
 
     def placed(
         entries: Sequence[TaskChoice | MixtureChoice],
         at: tuple[str | int, ...],
         inside: str,
-        options: float,
-        few_shot: FewShot,
+        usual: Mapping[str, Any],
     ) -> Iterator[Placed]:
         for number, entry in enumerate(entries):
-            own = options if entry.options is None else entry.options, entry.few_shot or few_shot
+            change = changes.get(entry.mixture if isinstance(entry, MixtureChoice) else next(left))
+            own = _asked(usual, entry, change)
             location = (*at, number)
             if isinstance(entry, MixtureChoice):
-                yield from placed(entry.tasks, (*location, "tasks"), entry.mixture, *own)
+                yield from placed(entry.tasks, (*location, "tasks"), entry.mixture, own)
             else:
-                yield Placed(entry, location, inside, *own, entry.max_epochs or mixture.max_epochs)
+                yield Placed(entry, location, inside, max_epochs=entry.max_epochs or mixture.max_epochs, **own)
 
-    usual = mixture.options, mixture.few_shot
+    usual = _asked(dict.fromkeys(ASKED), mixture, phase)
     replayed = mixture.replay.tasks if mixture.replay is not None else ()
     return (
-        *placed(tasks, ("tasks",), "", *usual),
-        *placed(replayed, ("mixture", "replay", "tasks"), REPLAY, *usual),
+        *placed(tasks, ("tasks",), "", usual),
+        *placed(replayed, ("mixture", "replay", "tasks"), REPLAY, _asked(usual, changes.get(REPLAY))),
     )
+
+
+def _asked(usual: Mapping[str, Any], *said: Any) -> dict[str, Any]:
+    """How something is asked: as the last of those says that says anything of it, else as usual."""
+    own = dict(usual)
+    for each in said:
+        own |= {key: value for key in ASKED if (value := getattr(each, key, None)) is not None}
+    return own
 
 
 def inner_mixtures(tasks: Sequence[TaskChoice | MixtureChoice], around: str = "") -> list[tuple[str, MixtureChoice]]:

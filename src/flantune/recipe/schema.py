@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from flantune.errors import Place
 from flantune.recipe.mixing import (
@@ -23,6 +23,15 @@ from flantune.recipe.mixing import (
 )
 from flantune.recipe.yaml_file import Strict, Written, WrongAt, YamlFile
 
+UNSEEN_WITHOUT = (
+    *("share", "cap", "floor", "max_epochs", "train_rows"),
+    *("templates", "inverted", "options", "few_shot"),
+)
+_UNPACKABLE = "virtual tokens before each example have no place in a packed row; choose lora, rslora, dora or ia3"
+REFUSED_METHODS = {
+    **dict.fromkeys(("prompt_tuning", "prefix_tuning", "p_tuning"), _UNPACKABLE),
+    "qlora": "a base in 4 bits is not trained on yet; choose lora, with `training.precision: bf16`",
+}
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -47,24 +56,48 @@ class ModelChoice(Strict):
 
 
 class Adapter(Strict):
-    """Full fine-tuning, or a low-rank adapter."""
+    """Full fine-tuning, or an adapter: few new weights beside the model's, which stay as they are."""
 
-    method: Literal["none", "lora"] = Field("none", description="none trains every weight; lora trains an adapter.")
-    rank: int = Field(16, ge=1, description="Rank of the update matrices.")
-    alpha: float = Field(32.0, gt=0, description="Scale of the update: alpha / rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
-    target_modules: tuple[str, ...] | Literal["all-linear"] = Field(
-        "all-linear", description="Names of the layers that get an adapter."
+    method: Literal["none", "lora", "rslora", "dora", "ia3"] = Field(
+        "none",
+        description="none trains every weight; lora: low-rank matrices; rslora: these with a scale that suits high "
+        "ranks; dora: these and a magnitude for each output; ia3: one factor for each output of few layers.",
     )
+    rank: int = Field(16, ge=1, description="Rank of the update matrices.")
+    alpha: float = Field(
+        32.0, gt=0, description="Scale of the update: alpha / rank, of rslora alpha / square root of rank."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    target_modules: tuple[str, ...] | Literal["all-linear"] | None = Field(
+        None,
+        description="Names of the layers that get an adapter. By default all linear layers but the head; with ia3 "
+        "keys, values and the last layer of each feed-forward block.",
+    )
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _known_elsewhere(cls, method: Any) -> Any:
+        if isinstance(method, str) and method in REFUSED_METHODS:
+            raise ValueError(REFUSED_METHODS[method])
+        return method
 
 
 class Loss(Strict):
     """How the tokens of examples of different lengths count in the loss."""
 
-    per: Literal["token", "example", "square_root"] = Field(
+    per: Literal["token", "example", "square_root", "task"] = Field(
         "token",
         description="token: every target token counts the same; example: every example counts the same; "
-        "square_root: an example counts by the square root of its target tokens, between the two.",
+        "square_root: an example counts by the square root of its target tokens, between the two; task: in each window "
+        "a task counts by its number of examples, and its target tokens count the same.",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each target that is spread evenly over all tokens."
+    )
+    z_loss: float = Field(
+        0.0,
+        ge=0,
+        description="Factor on the square of the logarithm of the softmax's normalizer; T5 was trained with 1e-4.",
     )
 
 
@@ -80,20 +113,69 @@ class Training(Strict):
     rows_per_step: int = Field(2, ge=1, description="Packed rows in the global batch of one optimizer step.")
     rows_at_once: int = Field(1, ge=1, description="Packed rows in one micro-batch.")
     learning_rate: float = Field(2e-4, gt=0)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises from 0.")
-    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["linear", "cosine", "constant", "inverse_square_root", "warmup_stable_decay"] = Field(
+        "linear", description="How the learning rate goes on after the warm-up."
+    )
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the run in which the learning rate rises from 0.")
+    cooldown: float = Field(
+        0.2, ge=0, lt=1, description="Share of the run, its last, in which warmup_stable_decay falls to 0."
+    )
+    optimizer: Literal["adamw", "adafactor", "muon", "schedule_free", "adamw_8bit"] = Field(
+        "adamw",
+        description="adafactor: steps in proportion to each weight's size, little memory; muon: for the matrices "
+        "inside the model, AdamW for the rest; schedule_free: AdamW with an average in place of a schedule; "
+        "adamw_8bit: AdamW with moments in 8 bits.",
+    )
+    weight_decay: float = Field(0.0, ge=0, description="On matrices only: not on norms, biases and embeddings.")
     betas: tuple[float, float] = (0.9, 0.95)
+    pull: float = Field(
+        0.0,
+        ge=0,
+        description="Decay of all weights towards the base model's instead of towards 0; keeps what it knew. With "
+        "AdamW no weight gets farther from its base than about 1 / pull.",
+    )
+    average: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="The model is a running average of the weights, which keeps this share of itself in a step.",
+    )
     max_gradient_norm: float = Field(1.0, gt=0)
     loss: Loss = Loss()
     precision: Literal["bf16", "fp32"] = Field(
         "bf16", description="bf16 computes in bfloat16 with fp32 master weights."
     )
+    master_weights: bool = Field(
+        True,
+        description="Off, weights are bfloat16 alone, which saves 4 bytes a weight; they are rounded up or down by "
+        "chance, right on average.",
+    )
+    activation_checkpointing: bool = Field(
+        False, description="Compute each layer again in the backward pass: less memory, about a third slower."
+    )
     compile: bool = Field(
         True, description="Compile the layers (torch.compile); off saves half a minute on short runs."
     )
     checkpoint_every: int = Field(200, ge=0, description="Steps between checkpoints; 0: only when interrupted.")
-    keep_checkpoints: int = Field(1, ge=1, description="How many of the newest checkpoints stay.")
+    keep_checkpoints: int = Field(
+        2, ge=1, description="How many of the newest checkpoints stay; should one be damaged, the one before is used."
+    )
+
+    @model_validator(mode="after")
+    def _combinable(self) -> Training:
+        if self.schedule == "inverse_square_root" and not self.warmup:
+            raise WrongAt(["warmup"], "inverse_square_root falls from the end of the warm-up; give a share above 0")
+        if self.schedule == "warmup_stable_decay" and self.warmup + self.cooldown > 1:
+            raise WrongAt(["cooldown"], f"must be at most 1 - warmup, which is {1 - self.warmup:g}")
+        if self.optimizer == "schedule_free" and self.schedule != "constant":
+            raise WrongAt(["schedule"], "schedule_free takes the place of a schedule; set `schedule: constant`")
+        if self.optimizer == "schedule_free" and self.average is not None:
+            raise WrongAt(["average"], "schedule_free averages the weights itself; remove `average`")
+        if not self.master_weights and self.precision == "fp32":
+            raise WrongAt(["master_weights"], "weights in fp32 need no copy; remove it, or set `precision: bf16`")
+        if not self.master_weights and self.optimizer == "schedule_free":
+            raise WrongAt(["master_weights"], "schedule_free needs them; remove it, or choose another optimizer")
+        return self
 
 
 class Evaluation(Strict):
@@ -195,6 +277,10 @@ class Recipe(Strict):
         """All tasks that are trained on, those of mixtures inside and of `mixture.replay` too."""
         return placed_tasks(self.tasks, self.mixture)
 
+    def trained_in(self, phase: int, names: Sequence[str]) -> tuple[Placed, ...]:
+        """The same, asked as a phase says, which calls the tasks by these names."""
+        return placed_tasks(self.tasks, self.mixture, self.mixture.phases[phase], names)
+
     @model_validator(mode="before")
     @classmethod
     def _names_of_peers(cls, data: Any) -> Any:
@@ -214,9 +300,14 @@ class Recipe(Strict):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise WrongAt(["tasks"], f'two mixtures are called "{twice[0]}"; rename one')
         for number, choice in enumerate(self.unseen):
-            for key in ("share", "cap", "floor", "max_epochs", "train_rows"):
+            for key in UNSEEN_WITHOUT:
                 if getattr(choice, key) is not None:
                     raise WrongAt(["unseen", number, key], f"{choice.task} is not trained on; remove `{key}`")
+        if self.training.pull and self.adapter.method != "none":
+            raise WrongAt(
+                ["training", "pull"],
+                "an adapter leaves the base as it is, and is pulled to nothing by `weight_decay`; remove `pull`",
+            )
         if self.training.rows_at_once > self.training.rows_per_step:
             raise WrongAt(
                 ["training", "rows_at_once"],
@@ -242,6 +333,8 @@ PEER_NAMES = {
     "num_train_epochs": "training.epochs",
     "num_epochs": "training.epochs",
     "max_grad_norm": "training.max_gradient_norm",
+    "optim": "training.optimizer",
+    "gradient_checkpointing": "training.activation_checkpointing",
     "per_device_train_batch_size": "training.rows_at_once",
     "micro_batch_size": "training.rows_at_once",
     "save_steps": "training.checkpoint_every",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -161,6 +164,27 @@ class Task:
     def training_templates(self) -> tuple[Template, ...]:
         """Those that training draws from: all but the held-out ones."""
         return tuple(template for template in self.templates if not template.held_out)
+
+    def named_templates(self, pattern: str) -> set[str]:
+        """Names of the training templates that a name or a pattern (`short*`) means.
+
+        Raises:
+            FlantuneError: None is called so.
+        """
+        names = [template.name for template in self.training_templates]
+        found = {name for name in names if fnmatchcase(name, pattern)}
+        if not found:
+            raise FlantuneError(f'task {self.name} has no training template "{pattern}"; {nearest(pattern, names)}')
+        return found
+
+    def trained_with(self, names: set[str]) -> Task:
+        """The same task, whose training templates of other names are held out."""
+        made = copy(self)
+        made.templates = tuple(
+            template if template.name in names else replace(template, held_out=True) for template in self.templates
+        )
+        made.__dict__.pop("training_templates", None)
+        return made
 
     def evaluation_templates(self, kind: Literal["seen", "held_out"]) -> tuple[Template, ...]:
         """Straight templates of one kind; inverted ones ask for something else and are never evaluated.
