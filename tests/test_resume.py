@@ -3,61 +3,50 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from kills import steps_of, weights_of
 from runs import flantune, write_recipe
-
-# A listener of this process sends itself the signal after a step: the same moment every time, no waiting.
-DRIVER = """
-import os, signal, sys
-from pathlib import Path
-from flantune import pipeline
-from flantune.cli.train import train as command
-from flantune.recipe import load_recipe
-from flantune.progress import Silent
-
-class Stopper(Silent):
-    steps = 0
-    training = False
-    def phase(self, title, total, done=0):
-        self.training = title == "training"
-    def advance(self, units, note=""):
-        if self.training:
-            self.steps += units
-            if self.steps == int(sys.argv[2]):
-                os.kill(os.getpid(), getattr(signal, sys.argv[3]))
-
-try:
-    pipeline.train(load_recipe(Path(sys.argv[1]), sys.argv[4:]), listener=Stopper())
-except pipeline.Interrupted as stopped:
-    print(stopped)
-    sys.exit(stopped.exit_code)
-"""
+from trials import Trials
 
 
-def stopped_at(step: int, by: str, recipe: Path, cache: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", DRIVER, str(recipe), str(step), by, *overrides],
-        env={**os.environ, "FLANTUNE_CACHE": str(cache), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("resume")
 
 
-def weights(run: Path) -> bytes:
-    return next((run / "model").glob("*.safetensors")).read_bytes()
+@pytest.fixture(scope="module")
+def trials(folder):
+    with Trials(folder / "cache") as trials:
+        yield trials
 
 
-def trained(recipe: Path, cache: Path, *arguments: str) -> None:
-    made = flantune("train", recipe, "--no-compare", *arguments, cache=cache)
-    assert made.returncode == 0, made.stderr
+def balanced_recipe(folder: Path) -> str:
+    """A recipe that nothing is to be said of."""
+    path = write_recipe(folder)
+    path.write_text(path.read_text().replace("training: {", "training: {loss: {per: example}, "))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def recipe(folder):
+    return balanced_recipe(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(folder, trials, recipe):
+    """A run that nobody stopped."""
+    assert trials.run([recipe, f"output={folder / 'whole'}"]).codes == [0]
+    return folder / "whole"
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tmp_path / "run"
 
 
 def losses(run: Path) -> list[tuple[int, float]]:
@@ -65,77 +54,154 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
 
 
+def saved(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+def assert_the_same(run: Path, whole: Path) -> None:
+    """Bit for bit, in all that a run leaves."""
+    assert weights_of(run) == weights_of(whole)
+    assert losses(run) == losses(whole)
+    assert steps_of(run) == steps_of(whole)
+    assert (run / "mixture.json").read_bytes() == (whole / "mixture.json").read_bytes()
+    assert not (run / "checkpoints").exists()
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
         [],
-        pytest.param(["training.precision=fp32"], marks=pytest.mark.slow),
-        pytest.param(["adapter.method=lora", "adapter.rank=4", "adapter.dropout=0.1"], marks=pytest.mark.slow),
-        pytest.param(["training.compile=true"], marks=pytest.mark.slow),
+        ["training.precision=fp32"],
+        pytest.param(["training.master_weights=false"], marks=pytest.mark.slow),
+        pytest.param(["training.average=0.9"], marks=pytest.mark.slow),
+        pytest.param(["training.optimizer=muon"], marks=pytest.mark.slow),
     ],
-    ids=["bf16", "fp32", "lora with dropout", "compiled"],
+    ids=["bf16", "fp32", "stochastic rounding", "average", "muon"],
 )
-def test_a_killed_run_that_is_resumed_ends_with_the_same_weights_bit_for_bit(tmp_path, overrides):
-    recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
-    trained(recipe, cache, f"output={tmp_path / 'whole'}", *overrides)
-    killed = stopped_at(5, "SIGKILL", recipe, cache, f"output={tmp_path / 'killed'}", *overrides)
-    assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "model").exists()
-    assert (tmp_path / "killed" / "checkpoints" / "step-4").exists()
-    resumed = flantune("train", "--resume", tmp_path / "killed", "--no-compare", cache=cache)
-    assert resumed.returncode == 0, resumed.stderr
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    assert (tmp_path / "killed" / "mixture.json").read_bytes() == (tmp_path / "whole" / "mixture.json").read_bytes()
-    assert not (tmp_path / "killed" / "checkpoints").exists()
+def test_a_killed_run_that_is_resumed_ends_with_the_same_weights_bit_for_bit(run, trials, recipe, overrides):
+    whole = run.parent / "whole"
+    assert trials.run([recipe, f"output={whole}", *overrides]).codes == [0]
+    killed = trials.run([recipe, f"output={run}", *overrides], kill=("at", 5))
+    assert killed.codes == [-signal.SIGKILL]
+    assert not (run / "model").exists()
+    assert trials.run(resume=run).codes == [0]
+    assert_the_same(run, whole)
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_again_when_resumed(tmp_path):
-    recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
-    trained(recipe, cache, f"output={tmp_path / 'whole'}")
-    assert stopped_at(1, "SIGKILL", recipe, cache).returncode == -signal.SIGKILL
-    resumed = flantune("train", "--resume", tmp_path / "run", "--no-compare", cache=cache)
-    assert resumed.returncode == 0, resumed.stderr
-    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+def test_dropout_goes_on_where_it_was(run, trials, recipe):
+    lora = ["adapter.method=lora", "adapter.rank=4", "adapter.dropout=0.3"]
+    whole = run.parent / "whole"
+    assert trials.run([recipe, f"output={whole}", *lora]).codes == [0]
+    trials.run([recipe, f"output={run}", *lora], kill=("at", 5))
+    assert trials.run(resume=run).codes == [0]
+    assert losses(run) == losses(whole)
+    assert (run / "model" / "adapter_model.safetensors").read_bytes() == (
+        whole / "model" / "adapter_model.safetensors"
+    ).read_bytes()
 
 
-@pytest.mark.parametrize("by", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])
-def test_a_run_that_is_asked_to_stop_saves_a_checkpoint_and_says_how_to_go_on(tmp_path, by):
-    recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
-    trained(recipe, cache, f"output={tmp_path / 'whole'}")
-    stopped = stopped_at(3, by, recipe, cache, "training.checkpoint_every=0")
-    assert stopped.returncode == 128 + getattr(signal, by)
-    assert stopped.stdout == f"stopped by {by}; go on with: flantune train --resume {tmp_path / 'run'}\n"
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-3"]
-    resumed = flantune("train", "--resume", tmp_path / "run", "--no-compare", cache=cache)
-    assert resumed.returncode == 0, resumed.stderr
-    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+@pytest.mark.slow
+def test_a_compiled_run_that_is_resumed_ends_with_the_same_weights_bit_for_bit(run, trials, recipe):
+    compiled = "training.compile=true"
+    cache, whole = run.parent / "cache", run.parent / "whole"
+    assert flantune("train", recipe, "--no-compare", compiled, f"output={whole}", cache=cache).returncode == 0
+    trials.run([recipe, f"output={run}", compiled], kill=("at", 5))
+    assert flantune("train", "--resume", run, "--no-compare", cache=cache).returncode == 0
+    assert_the_same(run, whole)
 
 
-def test_a_damaged_checkpoint_is_refused_and_nothing_is_changed(tmp_path):
-    recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
-    stopped_at(3, "SIGINT", recipe, cache)
-    state = tmp_path / "run" / "checkpoints" / "step-3" / "state.safetensors"
-    damaged = bytearray(state.read_bytes())
-    damaged[-1] ^= 1
-    state.write_bytes(damaged)
-    before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
-    refused = flantune("train", "--resume", tmp_path / "run", cache=cache)
-    assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1] == (
-        f"error: {state.parent}: the checkpoint is damaged; delete it to go on from the one before"
-    )
-    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
+def test_a_run_killed_before_its_first_checkpoint_starts_again_when_resumed(run, trials, recipe, whole):
+    assert trials.run([recipe, f"output={run}"], kill=("at", 1)).codes == [-signal.SIGKILL]
+    assert trials.run(resume=run).codes == [0]
+    assert_the_same(run, whole)
 
 
-def test_a_checkpoint_of_other_data_is_refused(tmp_path):
-    recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
-    stopped_at(3, "SIGINT", recipe, cache)
-    rows = tmp_path / "words-train.jsonl"
+@pytest.mark.parametrize("by", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_a_run_that_is_asked_to_stop_saves_a_checkpoint_and_says_how_to_go_on(run, trials, recipe, whole, by):
+    stopped = trials.run([recipe, f"output={run}", "training.checkpoint_every=0"], kill=("at", 2), by=by)
+    assert stopped.codes == [128 + signal.Signals[by]]
+    assert stopped.text == f"stopped by {by}; go on with: flantune train --resume {run}"
+    assert saved(run) == ["step-3"]
+    assert trials.run(resume=run).codes == [0]
+    assert_the_same(run, whole)
+
+
+def test_a_signal_in_the_last_step_leaves_a_run_that_ends_when_it_is_resumed(run, trials, recipe, whole):
+    before_last = losses(whole)[-1][0]
+    assert trials.run([recipe, f"output={run}"], kill=("at", before_last), by="SIGUSR1").codes == [138]
+    assert not (run / "model").exists()
+    assert trials.run(resume=run).codes == [0]
+    assert_the_same(run, whole)
+
+
+def test_one_command_begins_a_run_goes_on_with_it_and_leaves_it_when_it_is_done(run, folder, recipe, whole):
+    command = ("train", recipe, f"output={run}", "--resume", "auto", "--no-compare")
+    made = [flantune(*command, cache=folder / "cache") for _ in range(2)]
+    assert [each.returncode for each in made] == [0, 0]
+    assert made[1].stderr == f"{run} is trained already\n"
+    assert_the_same(run, whole)
+
+
+# --- damage
+
+
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_takes_over(run, trials, recipe, whole):
+    trials.run([recipe, f"output={run}", "training.keep_checkpoints=2"], kill=("at", 4), by="SIGTERM")
+    assert saved(run) == ["step-4", "step-5"]
+    damage(run / "checkpoints" / "step-5" / "state.safetensors")
+    resumed = trials.run(resume=run)
+    warning = f"warning: {run / 'checkpoints' / 'step-5'}: the checkpoint is damaged; going on from the one before"
+    assert (resumed.codes, resumed.text) == ([0], warning)
+    assert_the_same(run, whole)
+
+
+def test_where_no_checkpoint_is_whole_the_run_is_refused_and_nothing_is_changed(run, trials, recipe):
+    trials.run([recipe, f"output={run}", "training.checkpoint_every=0"], kill=("at", 2), by="SIGTERM")
+    damage(run / "checkpoints" / "step-3" / "state.safetensors")
+    before = sorted(path.name for path in run.rglob("*"))
+    refused = trials.run(resume=run)
+    remedy = "no checkpoint is whole; delete this folder to train from the start"
+    assert refused.codes == [2]
+    assert refused.text.splitlines()[-1] == f"error: {run / 'checkpoints'}: {remedy}"
+    assert sorted(path.name for path in run.rglob("*")) == before
+
+
+def test_a_checkpoint_of_other_data_is_refused(run, trials):
+    trials.run([balanced_recipe(run.parent)], kill=("at", 2), by="SIGTERM")
+    rows = run.parent / "words-train.jsonl"
     rows.write_text(rows.read_text().replace("amber", "umber"))
-    refused = flantune("train", "--resume", tmp_path / "run", cache=cache)
-    assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1] == (
-        f"error: {tmp_path / 'run' / 'checkpoints' / 'step-3'}: the data, templates or tokenizer have changed since "
-        "this checkpoint; start a new run"
+    refused = trials.run(resume=run)
+    why = "the data, templates or tokenizer have changed since this checkpoint; start a new run"
+    assert (refused.codes, refused.text) == ([2], f"error: {run / 'checkpoints' / 'step-3'}: {why}")
+
+
+def test_a_value_that_would_change_what_a_step_computes_is_refused_for_a_run_that_goes_on(run, trials, recipe):
+    trials.run([recipe, f"output={run}"], kill=("at", 2), by="SIGTERM")
+    refused = trials.run(["training.learning_rate=1e-4"], resume=run)
+    why = "the recipe has changed since this checkpoint; start a new run"
+    assert (refused.codes, refused.text) == ([2], f"error: {run / 'checkpoints' / 'step-3'}: {why}")
+
+
+def test_a_recipe_and_a_run_are_not_taken_together(run, trials, recipe):
+    refused = trials.run([recipe], resume=run)
+    assert (refused.codes, refused.text) == ([2], "error: train: give a recipe, or --resume RUN, and not both")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_draws_and_keeps_the_checkpoint(run, trials, recipe):
+    too_fast = ["training.learning_rate=1e38", "training.precision=fp32", "training.max_gradient_norm=1e30"]
+    stopped = trials.run([recipe, f"output={run}", *too_fast, "training.checkpoint_every=1"])
+    assert stopped.codes == [2]
+    steps = len(losses(run))
+    draws = r"\(draws \d+(, \d+)*(, \.\.\.)?\)"
+    assert re.fullmatch(
+        rf"error: (the loss is not finite at step {steps} {draws}|step {steps} {draws}: the gradient is not finite)"
+        "; lower training.learning_rate",
+        stopped.text.splitlines()[-1],
     )
+    assert saved(run) == [f"step-{steps}"]

@@ -22,6 +22,7 @@ DISK_ERRORS = {
     errno.ENOSPC: "no space left on the disk; free some, or choose another folder",
     errno.EDQUOT: "the disk quota is used up; free some, or choose another folder",
     errno.EACCES: "not allowed to write here; choose another folder",
+    errno.EIO: "the disk cannot be read or written here; check it, or choose another folder",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
 

@@ -2,136 +2,188 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flantune.errors import FlantuneError
-from flantune.files import digest, disk_errors, write_json, write_json_lines, write_text
-from flantune.memory import peak_memory
+from flantune.files import write_json, write_json_lines, write_text
 from flantune.mixture.permutation import key_of
-from flantune.mixture.plan import receipt
-from flantune.preparation import evaluation_sets, prepare, tasks_of, trained_tasks
+from flantune.mixture.receipt import receipt
+from flantune.preparation import Prepared, evaluation_sets, prepare, tasks_of, trained_tasks
 from flantune.progress import Interrupted, Listener, Silent, stop_signals
 from flantune.recipe import Recipe
 from flantune.run_folder import (
+    begin,
     claim,
-    environment,
-    log_before,
+    lasting_digest,
     output_folder,
     read_json,
     read_recipe,
     save_model,
-    write_recipe,
+    step_line,
+    step_log,
 )
-from flantune.settings import cache_folder
+from flantune.settings import cache_folder, launch
+
+if TYPE_CHECKING:
+    from flantune.training.checkpoint import Checkpoints
+    from flantune.training.distributed import Ranks
+    from flantune.training.optimizer import MasterOptimizer
+    from flantune.training.position import Position
 
 
-def train(recipe: Recipe, *, resume: Path | None = None, listener: Listener | None = None) -> Path:
-    """Trains a model and writes the run's folder.
+def train(
+    recipe: Recipe,
+    *,
+    resume: Path | None = None,
+    listener: Listener | None = None,
+    workers: int | None = None,
+    orders: str | None = None,
+) -> Path:
+    """Trains a model and writes the run's folder; on all ranks that a launcher such as torchrun started.
 
     Args:
         recipe: What to do.
         resume: The run to go on with, instead of a new one.
         listener: Who is told how far it is.
+        workers: Processes that write the order; see `prepare`.
+        orders: Where orders were prepared; see `prepare`.
     Returns:
         The run's folder, with `model/`, `plan.json`, `mixture.json` and `metrics.jsonl`.
     Raises:
         FlantuneError: A mistake in recipe or data, an output folder that exists, a loss that is not finite.
-        Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; a checkpoint was saved.
+        RankLost: Another rank ended.
     """
-    import torch
+    from flantune.training.distributed import joined
 
-    from flantune.models.adapters import add_lora
-    from flantune.models.load import load_model
-    from flantune.models.stream import check_isolation
-    from flantune.training.checkpoint import Checkpoints
-    from flantune.training.compilation import compile_step
-    from flantune.training.loop import steps_of
-    from flantune.training.loop import train as training_steps
-    from flantune.training.loss import weighted_sum
-    from flantune.training.optimizer import MasterOptimizer, Schedule
-
-    listener = listener or Silent()
     run = resume or output_folder(recipe)
-    if resume is None:
-        claim(run)
-    elif (run / "model").exists():
-        shutil.rmtree(run / "checkpoints", ignore_errors=True)  # killed after the model was saved
-        listener.say(f"{run} is trained already")
-        return run
-    choice, training, lora = recipe.model, recipe.training, recipe.adapter
-    prepared = prepare(recipe, listener=listener)
-    order, rows_per_step = prepared.order, training.rows_per_step
+    with joined() as ranks:
+        listener = listener if listener is not None and ranks.first else Silent()
+        if ranks.first and resume is None:
+            claim(run)
+        if ranks.of_first((run / "model").exists()):
+            listener.say(f"{run} is trained already")
+            if ranks.first:  # it may have been killed after the model was saved
+                _checkpoints(run, recipe, "", listener).clear()
+        else:
+            prepared = _prepared(recipe, ranks, listener, workers, orders)
+            _trained(recipe, prepared, run, ranks, listener)
+    return run
+
+
+def _prepared(recipe: Recipe, ranks: Ranks, listener: Listener, workers: int | None, orders: str | None) -> Prepared:
+    """What the first rank of each machine prepares, and the others then find in its cache."""
+    if ranks.local_rank == 0:
+        prepared = prepare(recipe, listener=listener, workers=workers, orders=orders)
+        prepared.order.write_ahead()
+        ranks.wait()
+    else:
+        ranks.wait()
+        prepared = prepare(recipe, awaited=True)
+    keys = ranks.gathered(prepared.order.key)
+    if len(set(keys)) > 1:
+        other = next(rank for rank, key in enumerate(keys) if key != keys[0])
+        raise ranks.told(
+            f"rank {other} has other rows, task files or tokenizer than rank 0; copy them to where that rank runs"
+        )
     for warning in prepared.plan["warnings"]:
         listener.say(f"warning: {warning}")
+    return prepared
 
-    torch.manual_seed(recipe.seed)
-    loaded = load_model(
-        choice.name, precision=training.precision, revision=choice.revision, system=choice.system, report=listener.say
-    )
-    if hasattr(loaded.model, "peft_config"):
-        raise FlantuneError("is an adapter; train from a whole model (merge the adapter first)", choice.name)
-    check_isolation(loaded.model, choice.name)
-    model = loaded.model if lora.method == "none" else add_lora(loaded.model, lora, base_name=choice.name)
-    optimizer = MasterOptimizer(
-        model,
-        weight_decay=training.weight_decay,
-        betas=training.betas,
-        max_gradient_norm=training.max_gradient_norm,
-    )
-    total = steps_of(order, rows_per_step)
-    schedule = Schedule(training.schedule, training.learning_rate, total, round(total * training.warmup))
-    identity = recipe.model_copy(update={"output": None}).model_dump(mode="json")
-    checkpoints = Checkpoints(run / "checkpoints", training.keep_checkpoints, digest(identity), order.key)
-    summed_loss = weighted_sum
-    if training.compile:
-        listener.say("compiling the model, once: up to a minute on two cores")
-        summed_loss = compile_step(model, prepared.rule.capacity, listener.say)
-    start = checkpoints.restore(optimizer) if resume is not None else 0
-    with disk_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "environment.json", environment())
-    write_json(run / "plan.json", prepared.plan)
-    write_recipe(run, recipe)  # last: a folder with a recipe can be resumed
 
+def _checkpoints(run: Path, recipe: Recipe, order_key: str, listener: Listener) -> Checkpoints:
+    from flantune.training.checkpoint import Checkpoints
+
+    return Checkpoints(
+        run / "checkpoints",
+        keep=recipe.training.keep_checkpoints,
+        recipe_digest=lasting_digest(recipe),
+        order_key=order_key,
+        report=listener.say,
+    )
+
+
+def _start(
+    checkpoints: Checkpoints, optimizer: MasterOptimizer, rows_per_step: int, ranks: Ranks, listener: Listener
+) -> Position:
+    """Where rank 0's newest checkpoint is, or the beginning; all ranks get the weights that rank 0 has there."""
+    from flantune.training.position import START
+
+    restored = checkpoints.restore() if ranks.first else None
+    start, rows_before = (restored.position, restored.rows_per_step) if restored else (START, rows_per_step)
+    if restored is not None or ranks.count > 1:
+        tensors = restored.tensors if restored else optimizer.state()
+        optimizer.load_state(ranks.state_of_first(tensors, optimizer.masters[0].device))
+    if rows_before != rows_per_step:
+        listener.say(
+            f"training.rows_per_step is {rows_per_step} now and was {rows_before}: going on at packed row {start.row}, "
+            "so none is left out and none comes twice"
+        )
+    return ranks.of_first(start)
+
+
+def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listener: Listener) -> None:
+    """Trains from the newest checkpoint, or from the start, to the end of the order."""
+    from flantune.learner import learner_of
+    from flantune.training.heartbeat import heartbeat
+    from flantune.training.loop import train as training_steps
+
+    training, order = recipe.training, prepared.order
+    micro_batches = -(-training.rows_per_step // training.rows_at_once)
+    if ranks.count > micro_batches:
+        listener.say(
+            f"warning: {ranks.count} ranks share {micro_batches} micro-batches a step, so some have nothing to do; "
+            "raise training.rows_per_step"
+        )
+    learner = learner_of(recipe, prepared.rule.capacity, listener)
+    checkpoints = _checkpoints(run, recipe, order.key, listener)
+    start = _start(checkpoints, learner.optimizer, training.rows_per_step, ranks, listener)
+    if ranks.first:
+        begin(run, recipe, prepared.plan)
     names = [member.task.name for member in prepared.members]
-    log_before(run / "metrics.jsonl", start)
-    listener.phase("training", total, start)
-    with stop_signals() as stopped, disk_errors(run), (run / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+    reached = round(order.progress(start.row, start.row) * order.draws)
+    listener.phase("training", order.draws, reached)
+    with (
+        stop_signals() as stopped,
+        heartbeat(launch()),
+        step_log(run, start.step) if ranks.first else contextlib.nullcontext() as log,
+    ):
         for result in training_steps(
-            model,
+            learner.model,
             order,
-            optimizer,
-            schedule,
-            rows_per_step=rows_per_step,
+            learner.optimizer,
+            learner.schedule,
+            rows_per_step=training.rows_per_step,
             rows_at_once=training.rows_at_once,
+            seed=recipe.seed,
             start=start,
-            summed_loss=summed_loss,
+            ranks=ranks,
+            summed_loss=learner.summed_loss,
         ):
-            speed = result.tokens / result.seconds
-            line = {
-                **dataclasses.asdict(result),
-                "loss_by_task": {names[task]: loss for task, loss in result.loss_by_task.items()},
-                "tokens_per_second": speed,
-                "memory_gb": peak_memory() / 2**30,
-            }
-            metrics.write(json.dumps(line) + "\n")
-            metrics.flush()
-            listener.advance(1, f"loss {result.loss:.3f}, {speed:.0f} tokens/s")
-            done = result.step + 1
-            due = training.checkpoint_every and done % training.checkpoint_every == 0
-            if done < total and (due or stopped):
-                checkpoints.save(done, optimizer)
-            if done < total and stopped:
-                raise Interrupted(run, stopped[0])
-    write_json(run / "mixture.json", receipt(prepared.members, prepared.rule, order, len(order)))
-    save_model(model, loaded, run)  # last: a run with a model is done
-    checkpoints.clear()
-    return run
+            done = result.after
+            if log is not None:
+                log(step_line(result, names))
+            before, reached = reached, round(order.progress(done.row, done.row) * order.draws)
+            listener.advance(reached - before, f"loss {result.loss:.3f}, {result.speed:.0f} tokens/s")
+            stop = max(ranks.gathered(stopped[0] if stopped else 0))
+            due = training.checkpoint_every and done.step % training.checkpoint_every == 0
+            if ranks.first:
+                checkpoints.check()
+                if due or stop:
+                    checkpoints.save(done, training.rows_per_step, learner.optimizer.state())
+            if stop:
+                checkpoints.wait()
+                ranks.wait()  # a rank that left now would make the launcher end the one that writes
+                raise Interrupted(run, stop)
+    if ranks.first:
+        checkpoints.wait()
+        write_json(run / "mixture.json", receipt(prepared.members, prepared.rule, order, len(order)))
+        with learner.optimizer.final_weights():
+            save_model(learner.model, learner.loaded, run)  # last: a run with a model is done
+        checkpoints.clear()
 
 
 def evaluate(

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 class Listener(Protocol):
     """Who is told how far a run is: the terminal, or nobody."""
@@ -50,16 +52,19 @@ class Interrupted(Exception):
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that a step ends and a checkpoint is saved; a second one stops at once."""
+    """Collects SIGINT, SIGTERM and SIGUSR1, so that a step ends and a checkpoint is saved.
+
+    A second Ctrl-C stops at once; a second signal of another kind comes from a scheduler that is in no hurry.
+    """
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        if received:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, note) for number in STOPPING}
     except ValueError:  # not the main thread: signals stay with whoever has it
         yield received
         return

@@ -8,17 +8,34 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flantune.errors import FlantuneError
-from flantune.files import whole_folder, write_text
+from flantune.files import digest, disk_errors, whole_folder, write_json, write_text
+from flantune.memory import peak_memory
 from flantune.recipe import Recipe
 
 if TYPE_CHECKING:
     from flantune.models.load import LoadedModel
+    from flantune.training.loop import StepResult
 
 PACKAGES = ("flantune", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "sacrebleu", "rouge-score-rs")
+# What a run may be gone on with otherwise than it began: none of it changes what a step computes.
+MAY_CHANGE: Any = {
+    "output": True,
+    "evaluation": True,
+    "training": {
+        "rows_per_step",
+        "rows_at_once",
+        "compile",
+        "activation_checkpointing",
+        "checkpoint_every",
+        "keep_checkpoints",
+    },
+}
 
 
 def output_folder(recipe: Recipe) -> Path:
@@ -35,7 +52,7 @@ def claim(run: Path) -> None:
     for above in (run, *run.parents):
         if above.is_file():
             raise FlantuneError("is a file; choose another output folder with output=...", above)
-    if run.exists() and any(run.iterdir()):
+    if run.exists() and any(not path.name.startswith(".recipe.yaml.") for path in run.iterdir()):  # killed at once
         remedy = f", or go on with it: flantune train --resume {run}" if (run / "recipe.yaml").exists() else ""
         raise FlantuneError(f"the output folder exists already; choose another with output=...{remedy}", run)
 
@@ -53,18 +70,29 @@ def write_recipe(run: Path, recipe: Recipe) -> None:
     write_text(run / "recipe.yaml", stream.getvalue())
 
 
-def read_recipe(run: Path) -> Recipe:
-    """The recipe of a run.
+def read_recipe(run: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a run, with overrides put over it.
 
     Raises:
-        FlantuneError: Not a run's folder.
+        FlantuneError: Not a run's folder, or a wrong override.
     """
+    from flantune.recipe.load import apply_overrides
     from flantune.recipe.yaml_file import read_yaml, validated
 
     if not (run / "recipe.yaml").exists():
         raise FlantuneError("not a run: recipe.yaml is missing; give a folder that flantune train made", run)
     file = read_yaml(run / "recipe.yaml")
-    return validated(Recipe, file.data, file).written_in(file)
+    data, overridden = apply_overrides(file.data, overrides)
+    return validated(Recipe, data, file, overridden).written_in(file, overridden)
+
+
+def recipe_of(path: Path) -> Recipe:
+    """The recipe in a file, or of a run.
+
+    Raises:
+        FlantuneError: The recipe is wrong, or the folder is not a run's.
+    """
+    return read_recipe(path) if path.is_dir() else Recipe.load(path)
 
 
 def read_json(path: Path) -> Any:
@@ -72,21 +100,70 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def log_before(path: Path, step: int) -> None:
-    """Cuts a log of steps to those before `step`: a resumed run writes the rest again, a torn last line too."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if step and path.exists() else []
-    write_text(path, "".join(f"{line}\n" for line in lines[:step]))
+def lasting_digest(recipe: Recipe) -> str:
+    """Hash of all that must stay as it is while a run goes on from a checkpoint."""
+    return digest(recipe.model_dump(mode="json", exclude=MAY_CHANGE))
+
+
+def begin(run: Path, recipe: Recipe, plan: Mapping[str, Any]) -> None:
+    """Makes the run's folder, or brings it up to date.
+
+    Raises:
+        FlantuneError: The disk is full or cannot be written.
+    """
+    with disk_errors(run):
+        run.mkdir(parents=True, exist_ok=True)
+    write_recipe(run, recipe)  # first: a folder with a recipe can be gone on with
+    write_json(run / "environment.json", environment())
+    write_json(run / "plan.json", plan)
+
+
+@contextmanager
+def step_log(run: Path, step: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """`metrics.jsonl`, cut to the lines before `step`: a resumed run writes the rest again, a torn last line too.
+
+    Yields:
+        Writes one line.
+    Raises:
+        FlantuneError: The disk is full or cannot be written.
+    """
+    path = run / "metrics.jsonl"
+    with disk_errors(path):
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if step and path.exists() else []
+        write_text(path, "".join(f"{line}\n" for line in lines[:step]))
+        with path.open("a", encoding="utf-8") as log:
+
+            def write(line: Mapping[str, Any]) -> None:
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+
+            yield write
+
+
+def step_line(result: StepResult, tasks: Sequence[str]) -> dict[str, Any]:
+    """What `metrics.jsonl` says of a step; `tasks` are the names of tasks by number."""
+    return {
+        "step": result.before.step,
+        "rows": [result.before.row, result.after.row],
+        "draws": result.after.draws,
+        "loss": result.loss,
+        "loss_by_task": {tasks[task]: loss for task, loss in result.loss_by_task.items()},
+        "tokens": result.tokens,
+        "target_tokens": result.target_tokens,
+        "learning_rate": result.learning_rate,
+        "gradient_norm": result.gradient_norm,
+        "seconds": result.seconds,
+        "tokens_per_second": result.speed,
+        "memory_gb": peak_memory() / 2**30,
+    }
 
 
 def save_model(model: Any, loaded: LoadedModel, run: Path) -> None:
     """Writes `model/`: a Hugging Face folder, or a PEFT adapter, with the tokenizer; whole or absent."""
-    from flantune.models.quiet import quiet_transformers
+    from flantune.models.save import write_model
 
-    with whole_folder(run / "model") as folder, quiet_transformers():
-        model.config.use_cache = True
-        model.save_pretrained(folder, safe_serialization=True)
-        loaded.format.tokenizer.save_pretrained(folder)
-        model.config.use_cache = False
+    with whole_folder(run / "model") as folder:
+        write_model(model, loaded.format.tokenizer, folder)
 
 
 def environment() -> dict[str, Any]:

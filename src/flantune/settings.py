@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -40,3 +41,36 @@ def package_index() -> str:
             scheme = address.find("://")
             return address[address.rfind("=", 0, scheme) + 1 :].rstrip("/") if scheme >= 0 else address
     return "https://pypi.org/simple"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among those that a launcher such as torchrun started together.
+
+    Attributes:
+        rank: From 0.
+        count: Processes of the run.
+        local_rank: From 0 on this machine.
+        local_count: Processes of the run on this machine.
+        address: Host and port where the processes meet.
+    """
+
+    rank: int
+    count: int
+    local_rank: int
+    local_count: int
+    address: tuple[str, int]
+
+
+def launch() -> Launch | None:
+    """What a launcher says in `RANK`, `WORLD_SIZE`, ...; None where this process is alone."""
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1 or not {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        return None
+    local, on_machine = os.environ.get("LOCAL_RANK") or 0, os.environ.get("LOCAL_WORLD_SIZE") or 1
+    return Launch(
+        int(os.environ["RANK"]),
+        int(os.environ["WORLD_SIZE"]),
+        int(local),
+        int(on_machine),
+        (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])),
+    )

@@ -1,102 +1,201 @@
-"""Checkpoints: all that a run needs to go on exactly where it was, whole or absent."""
+"""Checkpoints: all that a run needs to go on exactly where it was, whole or absent, written while training goes on."""
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
+from torch import Tensor
 
 from flantune.errors import FlantuneError
-from flantune.files import file_digest, whole_folder, write_text
-from flantune.training.optimizer import MasterOptimizer
+from flantune.files import digest, disk_errors, file_digest, whole_folder, write_text
+from flantune.training.position import Position
+from flantune.training.tensor_file import write_tensors
 
-STATE = "state.safetensors"
+STATE, RECORD = "state.safetensors", "checkpoint.json"
 
 
 @dataclass(frozen=True)
+class Restored:
+    """What a checkpoint holds.
+
+    Attributes:
+        position: Where the run was.
+        rows_per_step: How many packed rows its steps had.
+        tensors: Master weights and moments, as the optimizer gave them.
+    """
+
+    position: Position
+    rows_per_step: int
+    tensors: dict[str, Tensor]
+
+
 class Checkpoints:
     """The checkpoints of one run.
 
-    Attributes:
+    Args:
         folder: `RUN/checkpoints`.
         keep: How many of the newest stay.
-        recipe_digest: A checkpoint of another recipe is refused.
+        recipe_digest: Of what may not change in a run. A checkpoint of another recipe is refused, and never removed.
         order_key: A checkpoint of another order (changed data, say) is refused.
+        report: Told of a damaged checkpoint.
     """
 
-    folder: Path
-    keep: int
-    recipe_digest: str
-    order_key: str
+    def __init__(
+        self, folder: Path, *, keep: int, recipe_digest: str, order_key: str, report: Callable[[str], None]
+    ) -> None:
+        self.folder, self.keep = folder, keep
+        self.recipe_digest, self.order_key = recipe_digest, order_key
+        self._report = report
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._saving: Future[None] | None = None
 
-    def save(self, step: int, optimizer: MasterOptimizer) -> Path:
-        """Writes `step-N` aside, syncs, reads it back, renames it, removes the oldest.
+    # --- saving
 
-        Args:
-            step: Steps done; training goes on with this step number.
-            optimizer: Master weights and moments.
-        """
-        from safetensors.torch import save_file
+    def save(self, position: Position, rows_per_step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Begins to write `step-N` from a copy of the tensors; first waits until an earlier one is written.
 
-        target = self.folder / f"step-{step}"
-        with whole_folder(target) as aside:
-            tensors = {name: tensor.contiguous() for name, tensor in optimizer.state().items()}
-            save_file(tensors, aside / STATE)
-            record = {
-                "step": step,
-                "recipe": self.recipe_digest,
-                "order": self.order_key,
-                "blake2b": file_digest(aside / STATE),
-                "random_state": [base64.b64encode(state.numpy().tobytes()).decode() for state in _random_states()],
-            }
-            write_text(aside / "checkpoint.json", json.dumps(record, indent=2))
-        for path in self._all()[: -self.keep]:
-            shutil.rmtree(path)
-        return target
-
-    def _all(self) -> list[Path]:
-        found = [path for path in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-        return sorted(found, key=lambda path: int(path.name[5:]))
-
-    def restore(self, optimizer: MasterOptimizer) -> int:
-        """Puts the newest checkpoint back into optimizer, model and random state.
-
-        Returns:
-            The step to go on with; 0 if there is no checkpoint.
         Raises:
-            FlantuneError: The checkpoint is damaged or belongs to another recipe or other data.
+            FlantuneError: The earlier one could not be written.
         """
-        from safetensors.torch import load_file
+        self.wait()
+        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        self._saving = self._writer.submit(self._write, position, rows_per_step, copies)
 
-        if not self._all():
-            return 0
-        path = self._all()[-1]
-        record = json.loads((path / "checkpoint.json").read_text())
+    def check(self) -> None:
+        """Raises what a save has failed with, if it has; does not wait for one that is going on.
+
+        Raises:
+            FlantuneError: The disk is full, or cannot be written or trusted.
+        """
+        if self._saving is not None and self._saving.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until the checkpoint that was begun is on the disk.
+
+        Raises:
+            FlantuneError: The disk is full, or cannot be written or trusted.
+        """
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def _write(self, position: Position, rows_per_step: int, tensors: Mapping[str, Tensor]) -> None:
+        target = self.folder / f"step-{position.step}"
+        try:
+            with whole_folder(target) as aside:
+                written = write_tensors(aside / STATE, tensors)
+                if file_digest(aside / STATE) != written:
+                    raise FlantuneError("what was written is not what is read back; choose another disk", target)
+                record = {
+                    **asdict(position),
+                    "rows_per_step": rows_per_step,
+                    "recipe": self.recipe_digest,
+                    "order": self.order_key,
+                    "blake2b": written,
+                }
+                write_text(aside / RECORD, _rendered(record))
+            with disk_errors(self.folder):
+                self._remove_all_but_newest(position.step)
+        except FlantuneError as error:
+            run = self.folder.parent
+            raise FlantuneError(f"{error.message}; then go on with: flantune train --resume {run}", target) from error
+
+    def _remove_all_but_newest(self, step: int) -> None:
+        """Keeps the newest of those up to a step; a later one stems from before a resume, and is replaced or stays."""
+        done = [path for path in self._own() if _step(path) <= step]
+        for path in done[: -self.keep]:
+            path.replace(path.with_name(f".{path.name}.unfinished-removal"))  # so that no half of it is found
+        self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """What was begun to be written or removed by this run, which has one writer at a time."""
+        for path in self.folder.glob(".step-*.unfinished-*"):
+            shutil.rmtree(path)
+
+    def clear(self) -> None:
+        """Removes the run's checkpoints: it is complete and its model saved. What others wrote stays."""
+        self.wait()
+        with disk_errors(self.folder):
+            for path in self._own():
+                shutil.rmtree(path)
+            self._remove_unfinished()
+        with contextlib.suppress(OSError):  # something is left in it, or it was never made
+            self.folder.rmdir()
+
+    # --- reading
+
+    def restore(self) -> Restored | None:
+        """The newest checkpoint that is as it was written; None where there is none.
+
+        Raises:
+            FlantuneError: All are damaged, or it belongs to another recipe or other data.
+        """
+        found = self._all()
+        for path in reversed(found):
+            record = _read_record(path)
+            if record is not None:
+                self._check_belongs(record, path)
+            if record is not None and _is_whole(path / STATE, record["blake2b"]):
+                return _restored(path, record)
+            self._report(f"warning: {path}: the checkpoint is damaged; going on from the one before")
+        if found:
+            raise FlantuneError("no checkpoint is whole; delete this folder to train from the start", self.folder)
+        return None
+
+    def _check_belongs(self, record: dict[str, Any], path: Path) -> None:
         if record["recipe"] != self.recipe_digest:
             raise FlantuneError("the recipe has changed since this checkpoint; start a new run", path)
         if record["order"] != self.order_key:
             raise FlantuneError(
                 "the data, templates or tokenizer have changed since this checkpoint; start a new run", path
             )
-        if file_digest(path / STATE) != record["blake2b"]:
-            raise FlantuneError("the checkpoint is damaged; delete it to go on from the one before", path)
-        optimizer.load_state(load_file(path / STATE))
-        states = [torch.frombuffer(bytearray(base64.b64decode(s)), dtype=torch.uint8) for s in record["random_state"]]
-        torch.set_rng_state(states[0])
-        if len(states) > 1 and torch.cuda.is_available():
-            torch.cuda.set_rng_state(states[1])
-        return int(record["step"])
 
-    def clear(self) -> None:
-        """Removes all checkpoints: the run is complete and its model saved."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def _all(self) -> list[Path]:
+        found = [path for path in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+        return sorted(found, key=_step)
+
+    def _own(self) -> list[Path]:
+        """Those that this run wrote, as far as they say so; oldest first."""
+        return [path for path in self._all() if (_read_record(path) or {}).get("recipe") == self.recipe_digest]
 
 
-def _random_states() -> list[torch.Tensor]:
-    """Of the CPU, and of the GPU where there is one: dropout draws from the device that it runs on."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _rendered(record: dict[str, Any]) -> str:
+    return json.dumps({**record, "digest": digest(record)}, indent=2)
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """What a checkpoint says of itself; None if a byte of it is not as it was written."""
+    try:
+        text = (path / RECORD).read_bytes().decode()
+        record = json.loads(text)
+        del record["digest"]
+        return record if _rendered(record) == text else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_whole(path: Path, written: str) -> bool:
+    try:
+        return file_digest(path) == written
+    except OSError:  # not there, or the disk cannot read it
+        return False
+
+
+def _restored(path: Path, record: dict[str, Any]) -> Restored:
+    from safetensors.torch import load_file
+
+    position = Position(record["step"], record["row"], record["draws"])
+    return Restored(position, record["rows_per_step"], load_file(path / STATE))

@@ -10,31 +10,31 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from flantune.models.packed_attention import compile_softmax
-from flantune.models.stream import stream_of, target_logits
-from flantune.training.loss import weighted_sum
-
-SummedLoss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+from flantune.models.stream import start_token, stream_of, target_logits
+from flantune.training.loss import SummedLoss, weighted_sum
 
 
-def compile_step(model: Any, capacity: int, report: Callable[[str], None]) -> SummedLoss:
+def compile_step(
+    model: Any, capacity: int, report: Callable[[str], None], loss: SummedLoss = weighted_sum
+) -> SummedLoss:
     """Compiles each layer, the softmax and the loss for streams of any length, and computes one step without effect.
 
     Args:
-        model: Decoder with attention by segment; its layers' `forward` is replaced.
+        model: With attention by segment; its layers' `forward` is replaced.
         capacity: Tokens of the made-up micro-batch.
         report: Told when there is no working compiler; the run then goes on uncompiled.
+        loss: Of a micro-batch.
     Returns:
         The loss function to train with.
     """
-    layers = max((m for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[])
+    layers = _layers(model)
     plain = [layer.forward for layer in layers]
     compile_softmax(True)
     for layer in layers:
         layer.forward = torch.compile(layer.forward, dynamic=True)
-    summed: SummedLoss = torch.compile(weighted_sum, dynamic=True)
+    summed: SummedLoss = torch.compile(loss, dynamic=True)
     try:
         _rehearse(model, summed, capacity)
     except Exception as error:  # the compiler's own kinds differ between releases; without it all goes on, slower
@@ -45,8 +45,18 @@ def compile_step(model: Any, capacity: int, report: Callable[[str], None]) -> Su
             layer.forward = forward
         torch._dynamo.reset()
         report(f"training uncompiled, which is slower: no working compiler ({_first_line(error)})")
-        return weighted_sum
+        return loss
     return summed
+
+
+def _layers(model: Any) -> list[Any]:
+    """The layers of a decoder, or those of the encoder and then of the decoder."""
+    if not model.config.is_encoder_decoder:
+        return list(max((m for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[]))
+    stacks = (model.get_encoder(), model.get_decoder())
+    return [
+        layer for stack in stacks for layer in next(m for m in stack.modules() if isinstance(m, torch.nn.ModuleList))
+    ]
 
 
 def _rehearse(model: Any, summed: SummedLoss, capacity: int) -> None:
@@ -59,7 +69,7 @@ def _rehearse(model: Any, summed: SummedLoss, capacity: int) -> None:
     with torch.random.fork_rng(devices=[]):
         for lengths in ((capacity // 2, capacity // 3), (capacity // 3, capacity // 4, capacity // 5)):
             rows = [torch.randint(0, size, (max(8, n),), generator=generator).tolist() for n in lengths]
-            stream = stream_of([(row[:-3], row[-3:], 1.0) for row in rows]).to(device)
+            stream = stream_of([(row[:-3], row[-3:], 1.0) for row in rows], start_token(model)).to(device)
             summed(target_logits(model, stream), stream.targets, stream.weights)[0].backward()
     for parameter in model.parameters():
         parameter.grad = None

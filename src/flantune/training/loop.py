@@ -12,11 +12,14 @@ import torch
 
 from flantune.errors import FlantuneError
 from flantune.mixture.order import Order
+from flantune.mixture.permutation import key_of
 from flantune.mixture.window import PackedRow
-from flantune.models.stream import Stream, stream_of, target_logits
-from flantune.training.compilation import SummedLoss
-from flantune.training.loss import weighted_sum
-from flantune.training.optimizer import MasterOptimizer, Schedule
+from flantune.models.stream import Stream, start_token, stream_of, target_logits
+from flantune.training.distributed import ALONE, Ranks
+from flantune.training.loss import SummedLoss, weighted_sum
+from flantune.training.optimizer import MasterOptimizer
+from flantune.training.position import START, Position
+from flantune.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class StepResult:
     """One optimizer update.
 
     Attributes:
-        step: From 0.
+        before: Where the run was.
+        after: Where it is.
         loss: Weighted mean of the target tokens' losses over the global batch, in nats.
         loss_by_task: Mean loss of a target token, for the tasks present, by task number.
         tokens: Real tokens of the global batch (nothing is padded).
@@ -34,7 +38,8 @@ class StepResult:
         seconds: Wall time.
     """
 
-    step: int
+    before: Position
+    after: Position
     loss: float
     loss_by_task: dict[int, float]
     tokens: int
@@ -43,10 +48,10 @@ class StepResult:
     gradient_norm: float
     seconds: float
 
-
-def steps_of(order: Order, rows_per_step: int) -> int:
-    """Steps of a run; the last one may have fewer rows, and its loss is divided by its own weight."""
-    return -(-len(order) // rows_per_step)
+    @property
+    def speed(self) -> float:
+        """Real tokens a second."""
+        return self.tokens / self.seconds
 
 
 def train(
@@ -57,83 +62,111 @@ def train(
     *,
     rows_per_step: int,
     rows_at_once: int,
-    start: int = 0,
+    seed: int = 0,
+    start: Position = START,
+    ranks: Ranks = ALONE,
     summed_loss: SummedLoss = weighted_sum,
 ) -> Iterator[StepResult]:
-    """Trains over the order from step `start` to its end.
+    """Trains over the order from a position to its end.
 
-    The global batch of step s is rows [s * rows_per_step, (s + 1) * rows_per_step) of the order: a function of the
-    step, so there is nothing else to resume. The loss is divided once, by the weight of the whole global batch;
-    how it is cut into micro-batches changes nothing but rounding.
+    The global batch of a step is the next `rows_per_step` rows of the order: a function of the position, so there is
+    nothing else to resume. It is cut into micro-batches, which the ranks share out; the loss is divided once, by the
+    weight of the whole global batch, and gradients are summed. So neither the number of ranks nor that of
+    micro-batches changes anything but the rounding of sums.
 
     Args:
-        model: Decoder with attention by segment; its trainable parameters are those of the optimizer.
+        model: With attention by segment; its trainable parameters are those of the optimizer.
         order: Packed rows.
         optimizer: Updates the model after each step.
-        schedule: Learning rate by step.
-        rows_per_step: Packed rows of a global batch.
+        schedule: Learning rate by share of the run's draws.
+        rows_per_step: Packed rows of a global batch; the last one may have fewer.
         rows_at_once: Packed rows of a micro-batch.
-        start: First step.
+        seed: Of dropout, with the number of a micro-batch's first row: the same on any rank, and after a resume.
+        start: Where to begin.
+        ranks: Who shares the work.
         summed_loss: The loss, or what `compile_step` made of it.
     Raises:
         FlantuneError: The loss or the gradient is not finite; names the step and its draws.
+        RankLost: Another rank ended.
     """
-    device = next(model.parameters()).device
+    device, target_start = next(model.parameters()).device, start_token(model)
     model.train()
-    for step in range(start, steps_of(order, rows_per_step)):
+    before = start
+    while rows := order.rows(before.row, rows_per_step):
         began = time.perf_counter()
-        rows = [order.row(r) for r in range(step * rows_per_step, min((step + 1) * rows_per_step, len(order)))]
+        after = before.after(rows)
         batch_weight = sum(s.loss_weight * len(s.target_ids) for row in rows for s in row)
-        total = 0.0
-        log = TaskLosses()
-        for first in range(0, len(rows), rows_at_once):
+        log = LossLog()
+        for first in ranks.share(range(0, len(rows), rows_at_once)):
             segments = [segment for row in rows[first : first + rows_at_once] for segment in row]
-            stream = stream_of([(s.input_ids, s.target_ids, s.loss_weight) for s in segments]).to(device)
+            examples = [(s.input_ids, s.target_ids, s.loss_weight) for s in segments]
+            stream = stream_of(examples, target_start).to(device)
+            torch.manual_seed(key_of(seed, "dropout", before.row + first))
             summed, losses = summed_loss(target_logits(model, stream), stream.targets, stream.weights)
             share = summed / batch_weight
             share.backward()
             optimizer.collect()
-            total += float(share.detach())
-            log.add([s.task for s in segments], stream, losses)
-        if not math.isfinite(total):
-            raise FlantuneError(
-                f"the loss is not finite at step {step} (draws {_draws(rows)}); lower training.learning_rate"
+            log.add(float(share.detach()), [s.task for s in segments], stream, losses)
+        total = LossLog.joined(ranks.gathered(log))
+        if not math.isfinite(total.loss):
+            raise ranks.told(
+                f"the loss is not finite at step {before.step} (draws {_draws(rows)}); lower training.learning_rate"
             )
-        learning_rate = schedule(step)
+        ranks.sum_gradients(optimizer.masters)
+        learning_rate = schedule(order.progress(before.row, after.row))
         try:
             norm = optimizer.step(learning_rate)
         except FlantuneError as error:
-            raise FlantuneError(f"step {step} (draws {_draws(rows)}): {error.message}") from None
+            raise ranks.told(f"step {before.step} (draws {_draws(rows)}): {error.message}") from None
         yield StepResult(
-            step,
-            total,
-            log.means(),
+            before,
+            after,
+            total.loss,
+            total.means(),
             sum(s.length for row in rows for s in row),
             sum(len(s.target_ids) for row in rows for s in row),
             learning_rate,
             norm,
             time.perf_counter() - began,
         )
+        before = after
 
 
-class TaskLosses:
-    """Mean loss of a target token by task, over the micro-batches of a step."""
+class LossLog:
+    """The loss of a step, and of each task in it, over the micro-batches of one rank or of all.
+
+    Attributes:
+        loss: Sum of the micro-batches' shares of the step's loss.
+    """
 
     def __init__(self) -> None:
-        self.sums: dict[int, float] = {}
-        self.counts: dict[int, int] = {}
+        self.loss = 0.0
+        self._sums: dict[int, float] = {}
+        self._counts: dict[int, int] = {}
 
-    def add(self, tasks: Sequence[int], stream: Stream, losses: torch.Tensor) -> None:
-        """Adds the token losses (N,) of a stream whose segments belong to these tasks."""
+    def add(self, share: float, tasks: Sequence[int], stream: Stream, losses: torch.Tensor) -> None:
+        """Adds a micro-batch: its share, and the token losses (N,) of a stream whose segments belong to these tasks."""
+        self.loss += share
         by_segment = torch.zeros(len(tasks)).index_add_(0, stream.owners.cpu(), losses.float().cpu()).tolist()
         tokens = torch.bincount(stream.owners.cpu(), minlength=len(tasks)).tolist()
         for task, loss, count in zip(tasks, by_segment, tokens, strict=True):
-            self.sums[task] = self.sums.get(task, 0.0) + loss
-            self.counts[task] = self.counts.get(task, 0) + count
+            self._sums[task] = self._sums.get(task, 0.0) + loss
+            self._counts[task] = self._counts.get(task, 0) + count
+
+    @classmethod
+    def joined(cls, logs: Sequence[LossLog]) -> LossLog:
+        """The log of all ranks from the log of each."""
+        joined = cls()
+        for log in logs:
+            joined.loss += log.loss
+            for task, loss in log._sums.items():
+                joined._sums[task] = joined._sums.get(task, 0.0) + loss
+                joined._counts[task] = joined._counts.get(task, 0) + log._counts[task]
+        return joined
 
     def means(self) -> dict[int, float]:
-        """Task number to mean loss in nats."""
-        return {task: self.sums[task] / self.counts[task] for task in sorted(self.sums)}
+        """Task number to mean loss of a target token, in nats."""
+        return {task: self._sums[task] / self._counts[task] for task in sorted(self._sums)}
 
 
 def _draws(rows: Sequence[PackedRow]) -> str:

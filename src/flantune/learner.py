@@ -1,0 +1,86 @@
+"""What learns in a run: the model that a recipe names, with its adapter, optimizer, learning rate and loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flantune.errors import FlantuneError
+from flantune.progress import Listener
+from flantune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from flantune.models.load import LoadedModel
+    from flantune.training.loss import SummedLoss
+    from flantune.training.optimizer import MasterOptimizer
+    from flantune.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model ready to be trained.
+
+    Attributes:
+        loaded: As it was loaded, with its prompt format.
+        model: The same, or an adapter around it.
+        optimizer: Of the model's trainable weights.
+        schedule: Learning rate by share of the run's draws.
+        summed_loss: Of a micro-batch; compiled, where the recipe says so.
+    """
+
+    loaded: LoadedModel
+    model: Any
+    optimizer: MasterOptimizer
+    schedule: Schedule
+    summed_loss: SummedLoss
+
+
+def learner_of(recipe: Recipe, capacity: int, listener: Listener) -> Learner:
+    """Loads, checks and compiles what the recipe trains; the same weights on every rank.
+
+    Args:
+        recipe: Its model, adapter and training.
+        capacity: Tokens of a packed row.
+        listener: Told of a first download, and of compiling.
+    Raises:
+        FlantuneError: A model that cannot be loaded, or cannot be trained packed.
+    """
+    import torch
+
+    from flantune.models.adapters import add_adapter
+    from flantune.models.load import load_model
+    from flantune.models.stream import check_isolation
+    from flantune.training.activation_checkpointing import checkpoint_activations
+    from flantune.training.compilation import compile_step
+    from flantune.training.loss import regularized_sum
+    from flantune.training.optimizer import MasterOptimizer
+    from flantune.training.schedule import Schedule
+
+    choice, training, adapter = recipe.model, recipe.training, recipe.adapter
+    torch.manual_seed(recipe.seed)
+    loaded = load_model(
+        choice.name, precision=training.precision, revision=choice.revision, system=choice.system, report=listener.say
+    )
+    if hasattr(loaded.model, "peft_config"):
+        raise FlantuneError("is an adapter; train from a whole model (merge the adapter first)", choice.name)
+    check_isolation(loaded.model, choice.name)
+    model = loaded.model if adapter.method == "none" else add_adapter(loaded.model, adapter, base_name=choice.name)
+    if training.activation_checkpointing:
+        checkpoint_activations(model, choice.name)
+    optimizer = MasterOptimizer(
+        model,
+        algorithm=training.optimizer,
+        weight_decay=training.weight_decay,
+        betas=training.betas,
+        max_gradient_norm=training.max_gradient_norm,
+        pull=training.pull,
+        average=training.average,
+        master_weights=training.master_weights,
+        seed=recipe.seed,
+    )
+    schedule = Schedule(training.schedule, training.learning_rate, training.warmup, training.cooldown)
+    loss = regularized_sum(training.loss.label_smoothing, training.loss.z_loss, len(loaded.format.tokenizer))
+    if training.compile:
+        listener.say("compiling the model, once: up to a minute on two cores")
+        loss = compile_step(model, capacity, listener.say, loss)
+    return Learner(loaded, model, optimizer, schedule, loss)
