@@ -1,4 +1,4 @@
-"""Tiny random models of each decoder family that flantune is tested with, and rows to run through them."""
+"""Tiny random models of each family that flantune is tested with, and rows to run through them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 import transformers
+
+from flantune.models.packed_attention import NAME
+from flantune.models.relative_bias import give_bias_by_distance
 
 VOCABULARY = 97
 COMMON = {
@@ -17,6 +20,39 @@ COMMON = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 256,
 }
+LAYERS = ["sliding_attention", "full_attention"]
+T5 = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "dropout_rate": 0.0,
+    # Distances of more than four tokens share buckets, so that a distance taken wrong shows.
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+    "decoder_start_token_id": 0,
+    "eos_token_id": 1,
+}
+GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+T5GEMMA = COMMON | {
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "sliding_window": 7,
+    "layer_types": LAYERS,
+    "attn_logit_softcapping": 0.5,
+}
+ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "t5": ("T5Config", T5),
+    "t5_v1_1": ("T5Config", T5 | GATED),
+    "mt5": ("MT5Config", T5 | GATED),
+    "umt5": ("UMT5Config", T5 | GATED),
+    "t5gemma": (
+        "T5GemmaConfig",
+        {"encoder": T5GEMMA, "decoder": T5GEMMA, "vocab_size": VOCABULARY, "dropout_rate": 0.0, "bos_token_id": 2},
+    ),
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", COMMON | {"tie_word_embeddings": True}),
     "qwen2": ("Qwen2Config", COMMON),
@@ -24,6 +60,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral_with_window": ("MistralConfig", COMMON | {"sliding_window": 7}),
     "smollm3": ("SmolLM3Config", COMMON | {"pad_token_id": 0}),
     "gemma": ("GemmaConfig", COMMON | {"head_dim": 8}),
+    "gemma2": ("Gemma2Config", COMMON | {"head_dim": 8, "sliding_window": 7, "attn_logit_softcapping": 0.5}),
+    "gemma3": ("Gemma3TextConfig", COMMON | {"head_dim": 8, "sliding_window": 7, "layer_types": LAYERS}),
     "olmo2": ("Olmo2Config", COMMON),
     "phi": ("PhiConfig", COMMON),
     "gpt2": (
@@ -44,13 +82,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def tiny(family: str, attention: str, *, dtype: torch.dtype = torch.float32) -> Any:
     """A model of the family with the same random weights whatever its attention."""
-    name, settings = FAMILIES[family]
+    name, settings = (FAMILIES | ENCODER_DECODERS)[family]
     config = getattr(transformers, name)(**settings)
+    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
+        model = kind.from_config(config, attn_implementation=attention, dtype=dtype)
         for parameter in model.parameters():  # norms and biases start alike otherwise, and hide mistakes
             parameter.data.add_(0.1 * torch.randn(parameter.shape).to(dtype))
+    if attention == NAME:
+        give_bias_by_distance(model)
     return model.eval()
 
 

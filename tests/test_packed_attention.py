@@ -9,33 +9,41 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from families import FAMILIES, VOCABULARY, examples, tiny
+from families import ENCODER_DECODERS, FAMILIES, VOCABULARY, examples, tiny
 from flantune.errors import FlantuneError
 from flantune.models import packed_attention
 from flantune.models.packed_attention import register, segment_attention
-from flantune.models.stream import check_isolation, stream_of, target_logits
+from flantune.models.stream import check_isolation, start_token, stream_of, target_logits
 from flantune.training.loss import weighted_sum
 
 # Sums are taken in another order; float32 has 24 bits, and a few hundred terms of mixed sign lose two or three of them.
 TOLERANCE = 1e-5
+ALL = [*FAMILIES, *ENCODER_DECODERS]
 
 
 def one_at_a_time(model: Any, rows: list[tuple[list[int], list[int], float]]) -> torch.Tensor:
     """The weighted loss by plain calls of the library: no packing, no keyword of ours."""
     total = torch.zeros(())
     for given_ids, target_ids, weight in rows:
-        logits = model(input_ids=torch.tensor([[*given_ids, *target_ids]]), use_cache=False).logits[0]
-        predicting = logits[len(given_ids) - 1 : len(given_ids) + len(target_ids) - 1]
+        predicting = plain_logits(model, given_ids, target_ids)
         losses = torch.nn.functional.cross_entropy(predicting, torch.tensor(target_ids), reduction="sum")
         total = total + weight * losses
     return total
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def plain_logits(model: Any, given_ids: list[int], target_ids: list[int]) -> torch.Tensor:
+    if (start := start_token(model)) is not None:
+        shifted = torch.tensor([[start, *target_ids[:-1]]])
+        return model(input_ids=torch.tensor([given_ids]), decoder_input_ids=shifted, use_cache=False).logits[0]
+    logits = model(input_ids=torch.tensor([[*given_ids, *target_ids]]), use_cache=False).logits[0]
+    return logits[len(given_ids) - 1 : len(given_ids) + len(target_ids) - 1]
+
+
+@pytest.mark.parametrize("family", ALL)
 def test_packed_loss_and_gradients_equal_one_example_at_a_time(family):
     rows = examples(seed=3, count=5)
     packed, plain = tiny(family, register()), tiny(family, "eager")
-    stream = stream_of(rows)
+    stream = stream_of(rows, start_token(packed))
     loss = weighted_sum(target_logits(packed, stream), stream.targets, stream.weights)[0]
     loss.backward()
     reference = one_at_a_time(plain, rows)
@@ -49,13 +57,14 @@ def test_packed_loss_and_gradients_equal_one_example_at_a_time(family):
         assert torch.allclose(ours.grad, theirs.grad, rtol=0, atol=2 * TOLERANCE * max(scale, 1e-3)), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_changing_every_token_of_a_segment_leaves_all_others_bitwise_equal(family, dtype):
     rows = examples(seed=4, count=4)
     model = tiny(family, register(), dtype=dtype)
     with torch.no_grad():
-        before = target_logits(model, stream_of(rows))
+        start = start_token(model)
+        before = target_logits(model, stream_of(rows, start))
         owners = stream_of(rows).owners
         for poisoned in range(len(rows)):
             changed = list(rows)
@@ -65,41 +74,54 @@ def test_changing_every_token_of_a_segment_leaves_all_others_bitwise_equal(famil
                 [VOCABULARY - i for i in target_ids],
                 weight,
             )
-            after = target_logits(model, stream_of(changed))
+            after = target_logits(model, stream_of(changed, start))
             assert torch.equal(after[owners != poisoned], before[owners != poisoned])
             assert not torch.equal(after[owners == poisoned], before[owners == poisoned])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=60)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     window=st.sampled_from([0, 1, 3]),
     groups=st.sampled_from([1, 2]),
+    causal=st.booleans(),
+    cap=st.sampled_from(["none", "softcap", "bias"]),
 )
-def test_segment_attention_equals_softmax_with_a_block_mask(lengths, window, groups):
+def test_segment_attention_equals_softmax_with_a_block_mask(lengths, window, groups, causal, cap):
     torch.manual_seed(sum(lengths))
     total, size, key_heads = sum(lengths), 4, 2
     query = torch.randn(key_heads * groups, total, size, dtype=torch.float64, requires_grad=True)
     key, value = (torch.randn(key_heads, total, size, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    bias = torch.randn(key_heads * groups, 2 * total - 1, dtype=torch.float64, requires_grad=True)
     owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    at = torch.arange(total)
-    visible = (owner[:, None] == owner[None]) & (at[:, None] >= at[None])
+    distance = torch.arange(total)[:, None] - torch.arange(total)[None]
+    visible = owner[:, None] == owner[None]
+    if causal:
+        visible &= distance >= 0
     if window:
-        visible &= at[:, None] - at[None] < window
+        visible &= distance < window if causal else distance.abs() <= window
     wide_key, wide_value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
-    scores = (query @ wide_key.transpose(1, 2) * 0.7).masked_fill(~visible, float("-inf"))
-    reference = scores.softmax(-1) @ wide_value
-    ours = segment_attention(query, key, value, torch.tensor(lengths), 0.7, window)
+    scores = query @ wide_key.transpose(1, 2) * 0.7
+    if cap == "softcap":
+        scores = torch.tanh(scores / 0.5) * 0.5
+    if cap == "bias":
+        scores = scores + bias[:, total - 1 - distance]
+    reference = scores.masked_fill(~visible, float("-inf")).softmax(-1) @ wide_value
+    sizes, softcap = torch.tensor(lengths), 0.5 if cap == "softcap" else 0.0
+    ours = segment_attention(
+        query, key, value, sizes, sizes, bias if cap == "bias" else None, 0.7, window, softcap, causal
+    )
     # The softmax is taken in float32 even for float64 operands.
     assert torch.allclose(ours, reference, atol=1e-6)
     weights = torch.randn_like(reference)
-    expected = torch.autograd.grad((reference * weights).sum(), (query, key, value))
-    found = torch.autograd.grad((ours * weights).sum(), (query, key, value))
+    learned = (query, key, value, bias) if cap == "bias" else (query, key, value)
+    expected = torch.autograd.grad((reference * weights).sum(), learned)
+    found = torch.autograd.grad((ours * weights).sum(), learned)
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL)
 def test_isolation_check_passes_a_model_whose_examples_do_not_meet(family):
     check_isolation(tiny(family, register()), family)
 
@@ -117,22 +139,28 @@ def test_isolation_check_refuses_a_model_whose_examples_see_each_other():
         check_isolation(model, "leaky")
     assert str(caught.value) == (
         "examples of one packed row see each other in model leaky, so it cannot be trained packed; "
-        "choose a decoder-only model with causal attention and position ids"
+        "choose a model of the T5 family, or a decoder with causal attention and position ids"
     )
 
 
-def test_a_model_that_caps_its_scores_is_refused_rather_than_computed_otherwise():
-    import transformers
+@pytest.mark.parametrize("family", ["llama", "t5", "t5_v1_1"])
+def test_cutting_a_step_into_micro_batches_keeps_its_gradient(family):
+    model = tiny(family, register())
+    start = start_token(model)
+    for seed in range(6):
+        rows = examples(seed=20 + seed, count=8)
+        whole = gradient(model, [rows], start)
+        for cuts in range(1, 9):
+            found = gradient(model, [rows[i::cuts] for i in range(cuts)], start)
+            assert float(found.norm() / whole.norm()) == pytest.approx(1.0, abs=1e-4)
+            assert float(torch.nn.functional.cosine_similarity(found, whole, dim=0)) >= 0.99999
 
-    config = transformers.Gemma2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-    )
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=register())
-    with pytest.raises(FlantuneError, match=r"^the model's attention uses softcap, which is not supported packed"):
-        check_isolation(model, "gemma2")
+
+def gradient(model: Any, batches: list[list[tuple[list[int], list[int], float]]], start: int | None) -> torch.Tensor:
+    """Of the weighted mean of the token losses, summed over the micro-batches as in a step."""
+    model.zero_grad()
+    divisor = sum(weight * len(target_ids) for rows in batches for _, target_ids, weight in rows)
+    for rows in batches:
+        stream = stream_of(rows, start)
+        (weighted_sum(target_logits(model, stream), stream.targets, stream.weights)[0] / divisor).backward()
+    return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])

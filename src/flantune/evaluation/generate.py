@@ -1,4 +1,4 @@
-"""Answers of a decoder-only model: greedy generation and log-likelihood of choices.
+"""Answers of a model: greedy generation and log-likelihood of choices.
 
 Prompts of a batch run as one stream without padding; then one token a row, finished rows leaving the batch. Batches
 hold prompts of like length. A row's answer does not depend on its batch, up to the rounding of matrix products: in
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flantune.evaluation.encoded_prompts import EncodedPrompts
 from flantune.evaluation.kv_store import KeyValueStore
 from flantune.models.load import LoadedModel
 
@@ -62,8 +63,11 @@ def _run(
     ).logits[0]
 
 
-def _prefill(model: Any, prompts: Sequence[Sequence[int]], room: int) -> tuple[KeyValueStore, Tensor]:
-    """Runs prompts as one stream; returns the store and the logits (B, vocabulary) after each prompt."""
+def _prefill(model: Any, prompts: Sequence[Sequence[int]], room: int) -> tuple[KeyValueStore | EncodedPrompts, Tensor]:
+    """Runs prompts as one stream; returns what is kept and the logits (B, vocabulary) of each first answer token."""
+    if model.config.is_encoder_decoder:
+        encoded = EncodedPrompts(model, prompts)
+        return encoded, encoded.first()
     lengths = [len(prompt) for prompt in prompts]
     store = KeyValueStore(lengths, room)
     ids = torch.tensor([i for prompt in prompts for i in prompt])
@@ -72,8 +76,10 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], room: int) -> tuple[K
     return store, _run(model, ids, positions, ends, store, torch.tensor(lengths))
 
 
-def _step(model: Any, store: KeyValueStore, tokens: Tensor) -> Tensor:
+def _step(model: Any, store: KeyValueStore | EncodedPrompts, tokens: Tensor) -> Tensor:
     """One token a row; returns the logits (B, vocabulary) after it."""
+    if isinstance(store, EncodedPrompts):
+        return store.step(tokens)
     store.begin_step()
     logits = _run(model, tokens, store.lengths, torch.arange(len(tokens)), store, None)
     store.end_step()

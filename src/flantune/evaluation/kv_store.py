@@ -50,7 +50,9 @@ class KeyValueStore:
         """The new token of each row is stored now."""
         self.lengths = self.lengths + 1
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int, softcap: float
+    ) -> Tensor:
         """One token a row. query: (H, B, D), key and value: (K, B, D) -> (B, H, D)."""
         assert self._steps is not None
         places, hidden, widest = self._steps
@@ -61,6 +63,8 @@ class KeyValueStore:
         batch, heads, size = query.shape[1], query.shape[0], query.shape[2]
         q = query.transpose(0, 1).reshape(batch, keys.shape[1], -1, size)
         scores = torch.matmul(q, keys[:, :, :widest].transpose(2, 3)).float() * scale
+        if softcap:
+            scores = torch.tanh(scores / softcap) * softcap
         mask = hidden
         if window:
             mask = hidden | (torch.arange(widest, device=places.device)[None] <= (places - window)[:, None])

@@ -17,13 +17,15 @@ from flantune.models import packed_attention
 from flantune.models.embedded import EMBEDDED, embedded_model
 from flantune.models.prompt_format import PromptFormat
 from flantune.models.quiet import quiet_transformers
+from flantune.models.relative_bias import give_bias_by_distance
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PACKED_ENCODER_DECODERS = ("mt5", "t5", "t5gemma", "umt5")  # of others positions do not restart, or layers mix segments
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A decoder-only model ready for streams.
+    """A model ready for streams.
 
     Attributes:
         model: A transformers model (or a PEFT model around one) with attention by segment.
@@ -47,7 +49,7 @@ def load_model(
     answering: bool = False,
     report: Any = lambda line: None,
 ) -> LoadedModel:
-    """Loads a decoder-only model.
+    """Loads a decoder, or an encoder-decoder of the T5 family.
 
     Args:
         name: The embedded model's name, a local folder (a model or a PEFT adapter), or a name on the hub.
@@ -57,13 +59,11 @@ def load_model(
         answering: The model will generate or choose: its head computes in float32 (see `exact_head`).
         report: Called with lines about a first download or conversion.
     Raises:
-        FlantuneError: Unknown or damaged model, not decoder-only, or weights outside its folder.
+        FlantuneError: Unknown or damaged model, one that cannot be packed, or weights outside its folder.
     """
-    import transformers
-
     source, adapter = _source(name, report)
     with quiet_transformers(), _loading(name):
-        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+        model, found = _auto_class(source, name, revision).from_pretrained(
             source,
             revision=revision,
             dtype=DTYPES[precision],
@@ -76,6 +76,7 @@ def load_model(
             raise FlantuneError(
                 f"the model's files lack the weights {min(found['missing_keys'])}; fetch it again", name
             )
+        give_bias_by_distance(model)
         if adapter is not None:
             import peft
 
@@ -85,6 +86,22 @@ def load_model(
     if answering:
         exact_head(model)
     return LoadedModel(model, load_format(name, revision=revision, system=system, report=report), name, source)
+
+
+def _auto_class(source: str, name: str, revision: str | None) -> Any:
+    """The class of transformers that loads a model of this kind."""
+    import transformers
+
+    at: dict[str, Any] = {"revision": revision} if revision is not None else {}
+    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
+    if not config.is_encoder_decoder:
+        return transformers.AutoModelForCausalLM
+    if config.model_type not in PACKED_ENCODER_DECODERS:
+        raise FlantuneError(
+            f"model {name!r} is an encoder-decoder of type {config.model_type}, which cannot be trained packed; "
+            f"choose one of type {', '.join(PACKED_ENCODER_DECODERS)}, or a decoder"
+        )
+    return transformers.AutoModelForSeq2SeqLM
 
 
 def _source(name: str, report: Any) -> tuple[str, Path | None]:
@@ -159,7 +176,8 @@ def load_format(
         except OSError:  # a model without generation settings ends where its tokenizer or its configuration says
             generation = config
     positions = getattr(config, "max_position_embeddings", None)
-    return PromptFormat(tokenizer, system, _ends(generation, tokenizer), positions)
+    ends = _ends(generation, tokenizer)
+    return PromptFormat(tokenizer, system, ends, positions, paired=bool(config.is_encoder_decoder))
 
 
 def _cannot_load(name: str, error: Exception) -> str:

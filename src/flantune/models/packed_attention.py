@@ -4,12 +4,14 @@ Registered with transformers' attention interface under the name `flantune`. The
 keyword through `model(...)`, so the library's own models run on a stream without padding. On a CPU, batched matrix
 products and a compiled softmax beat the flash kernel, whose backward pass is slow there.
 
-Shapes: H query heads, K key heads (H a multiple of K), T tokens of the stream, D head size.
+Shapes: H query heads, K key heads (H a multiple of K), T tokens of the stream, M tokens of the stream that is attended
+to (the same stream but in cross-attention), D head size, l and m tokens of one segment in each, B reach of a bias.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,24 +20,43 @@ from torch import Tensor
 from flantune.errors import FlantuneError
 
 NAME = "flantune"
-CHANGES_THE_RESULT = ("softcap", "s_aux", "head_mask", "position_bias")
+CHANGES_THE_RESULT = ("s_aux", "head_mask")
 
 
-def _probabilities(scores: Tensor, scale: float, window: int) -> Tensor:
-    """Causal softmax. scores: (K, H/K, l, l) -> same shape and dtype; window 0: no sliding window."""
-    length = scores.shape[-1]
-    at = torch.arange(length, device=scores.device)
-    distance = at[:, None] - at[None, :]
-    visible = distance >= 0
-    if window:
-        visible = visible & (distance < window)
-    return (scores.float() * scale).masked_fill(~visible, float("-inf")).softmax(-1).to(scores.dtype)
+def _visible(queries: int, keys: int, window: int, causal: bool, device: torch.device) -> Tensor:
+    """(l, m): which keys a query sees. A window holds `window` tokens backwards, itself included, or reaches so far."""
+    distance = torch.arange(queries, device=device)[:, None] - torch.arange(keys, device=device)[None, :]
+    if causal:
+        return (distance >= 0) & (distance < window) if window else distance >= 0
+    return distance.abs() <= window if window else torch.ones_like(distance, dtype=torch.bool)
 
 
-def _scores_gradient(grad: Tensor, probabilities: Tensor, scale: float) -> Tensor:
-    """Gradient through softmax and scale, computed in float32."""
+def _capped(scores: Tensor, scale: float, softcap: float) -> Tensor:
+    """Scaled scores in float32, bent so that none exceeds the cap; 0 for no cap (Gemma 2, arXiv:2408.00118)."""
+    scaled = scores.float() * scale
+    return torch.tanh(scaled / softcap) * softcap if softcap else scaled
+
+
+def _probabilities(
+    scores: Tensor, bias: Tensor | None, scale: float, window: int, softcap: float, causal: bool
+) -> Tensor:
+    """Softmax over what is visible. scores: (K, H/K, l, m), bias the same -> same shape, dtype of the scores."""
+    logits = _capped(scores, scale, softcap)
+    if bias is not None:
+        logits = logits + bias
+    if causal or window:
+        visible = _visible(scores.shape[-2], scores.shape[-1], window, causal, scores.device)
+        logits = logits.masked_fill(~visible, float("-inf"))
+    return logits.softmax(-1).to(scores.dtype)
+
+
+def _scores_gradient(grad: Tensor, probabilities: Tensor, scores: Tensor, scale: float, softcap: float) -> Tensor:
+    """Gradient through softmax, cap and scale, computed in float32."""
     g, p = grad.float(), probabilities.float()
-    return ((g - (g * p).sum(-1, keepdim=True)) * p * scale).to(probabilities.dtype)
+    inner = (g - (g * p).sum(-1, keepdim=True)) * p
+    if softcap:
+        inner = inner * (1 - (_capped(scores, scale, softcap) / softcap).square())
+    return (inner * scale).to(probabilities.dtype)
 
 
 _fused: dict[str, Callable[..., Tensor]] = {"probabilities": _probabilities, "gradient": _scores_gradient}
@@ -50,82 +71,190 @@ def compile_softmax(enabled: bool) -> None:
         _fused["probabilities"], _fused["gradient"] = _probabilities, _scores_gradient
 
 
+@dataclass(frozen=True)
+class _Segment:
+    """Where a segment lies among the queries and among the keys."""
+
+    queries: slice
+    keys: slice
+    shape: tuple[int, int, int, int]  # of its scores: (K, H/K, l, m)
+
+
+def _segments(query: Tensor, key: Tensor, lengths: Tensor, key_lengths: Tensor) -> Iterator[_Segment]:
+    heads, first, first_key = key.shape[0], 0, 0
+    for length, keys in zip(lengths.tolist(), key_lengths.tolist(), strict=True):
+        shape = (heads, query.shape[0] // heads, length, keys)
+        yield _Segment(slice(first, first + length), slice(first_key, first_key + keys), shape)
+        first, first_key = first + length, first_key + keys
+
+
+def _grouped(states: Tensor, segment: _Segment) -> Tensor:
+    """(H, T, D) -> (K, H/K * l, D) of one segment: all query heads of a key head in one matrix product."""
+    heads, groups, length, _ = segment.shape
+    return states[:, segment.queries].reshape(heads, groups * length, states.shape[-1])
+
+
+def _bias_by_place(table: Tensor, longest: int) -> Tensor:
+    """(H, 2B - 1) by distance -> (H, l, l) by query and key, in float32. Any shorter segment's is its upper left."""
+    at = torch.arange(longest, device=table.device)
+    return table.float()[:, at[None, :] - at[:, None] + table.shape[1] // 2]
+
+
+def _bias_by_distance(by_place: Tensor, reach: int) -> Tensor:
+    """(H, l, l) by query and key -> (H, 2B - 1): the sums along the diagonals."""
+    heads, longest, _ = by_place.shape
+    # Rows of 2l read as rows of 2l - 1 move one place further each, so that a diagonal comes to stand in a column.
+    rows = torch.nn.functional.pad(by_place.flip(-1), (0, longest)).reshape(heads, -1)[:, :-longest]
+    sums = rows.reshape(heads, longest, 2 * longest - 1).sum(1).flip(-1)
+    return torch.nn.functional.pad(sums, (reach - longest, reach - longest))
+
+
 @torch.library.custom_op("flantune::segment_attention", mutates_args=())
-def segment_attention(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, scale: float, window: int) -> Tensor:
-    """Causal attention inside each segment of a stream.
+def segment_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: Tensor,
+    key_lengths: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    window: int,
+    softcap: float,
+    causal: bool,
+) -> Tensor:
+    """Attention of each segment of a stream to the segment with the same number in a stream of keys.
 
     Args:
         query: (H, T, D).
-        key: (K, T, D).
-        value: (K, T, D).
+        key: (K, M, D).
+        value: (K, M, D).
         lengths: (segments,), integers that sum to T.
+        key_lengths: (segments,), integers that sum to M; the lengths where a segment attends to itself.
+        bias: (H, 2B - 1), added to the scores by distance key - query, -(B - 1) first; None for none. B is at least
+            the longest segment, which attends to itself.
         scale: Factor on the scores.
-        window: Tokens that a token sees at most, itself included; 0 for all before it.
+        window: Tokens that a token sees at most: backwards, itself included, where causal; else in each direction.
+            0 for all.
+        softcap: Bound of the scores; 0 for none. Not together with a bias.
+        causal: A token sees none after it.
     Returns:
         (H, T, D).
     """
-    heads, _, size = query.shape
-    groups = heads // key.shape[0]
     out = torch.empty_like(query)
-    start = 0
-    for length in lengths.tolist():
-        end = start + length
-        q = query[:, start:end].reshape(-1, groups * length, size)
-        k, v = key[:, start:end], value[:, start:end]
-        scores = torch.bmm(q, k.transpose(1, 2)).view(-1, groups, length, length)
-        p = _fused["probabilities"](scores, scale, window).view(-1, groups * length, length)
-        out[:, start:end] = torch.bmm(p, v).view(heads, length, size)
-        start = end
+    by_place = None if bias is None else _bias_by_place(bias, int(lengths.max()))
+    for segment in _segments(query, key, lengths, key_lengths):
+        q, k, v = _grouped(query, segment), key[:, segment.keys], value[:, segment.keys]
+        scores = torch.bmm(q, k.transpose(1, 2)).view(segment.shape)
+        p = _fused["probabilities"](scores, _bias_of(by_place, segment), scale, window, softcap, causal)
+        out[:, segment.queries] = torch.bmm(p.view(*q.shape[:2], -1), v).view(query.shape[0], -1, query.shape[-1])
     return out
 
 
+def _bias_of(by_place: Tensor | None, segment: _Segment) -> Tensor | None:
+    """(K, H/K, l, l) of a segment from (H, L, L) of the longest."""
+    if by_place is None:
+        return None
+    length = segment.shape[2]
+    return by_place[:, :length, :length].unflatten(0, segment.shape[:2])
+
+
 @segment_attention.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, scale: float, window: int) -> Tensor:
+def _(query: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(query)
 
 
 @torch.library.custom_op("flantune::segment_attention_backward", mutates_args=())
 def segment_attention_backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, scale: float, window: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `segment_attention` by query, key and value; the probabilities are computed again."""
-    heads, _, size = query.shape
-    groups = heads // key.shape[0]
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: Tensor,
+    key_lengths: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    window: int,
+    softcap: float,
+    causal: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of `segment_attention` by query, key, value and bias; the probabilities are computed again.
+
+    The last is empty where there is no bias.
+    """
     d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-    start = 0
-    for length in lengths.tolist():
-        end = start + length
-        q = query[:, start:end].reshape(-1, groups * length, size)
-        k, v = key[:, start:end], value[:, start:end]
-        g = grad[:, start:end].reshape(-1, groups * length, size)
-        scores = torch.bmm(q, k.transpose(1, 2)).view(-1, groups, length, length)
-        p = _fused["probabilities"](scores, scale, window).view(-1, groups * length, length)
-        d_value[:, start:end] = torch.bmm(p.transpose(1, 2), g)
-        d_scores = _fused["gradient"](torch.bmm(g, v.transpose(1, 2)), p, scale)
-        d_query[:, start:end] = torch.bmm(d_scores, k).view(heads, length, size)
-        d_key[:, start:end] = torch.bmm(d_scores.transpose(1, 2), q)
-        start = end
-    return d_query, d_key, d_value
+    by_place = None if bias is None else _bias_by_place(bias, int(lengths.max()))
+    d_by_place = None if by_place is None else torch.zeros_like(by_place)
+    for segment in _segments(query, key, lengths, key_lengths):
+        q, k, v = _grouped(query, segment), key[:, segment.keys], value[:, segment.keys]
+        g = _grouped(grad, segment)
+        scores = torch.bmm(q, k.transpose(1, 2)).view(segment.shape)
+        p = _fused["probabilities"](scores, _bias_of(by_place, segment), scale, window, softcap, causal)
+        d_value[:, segment.keys] = torch.bmm(p.view(*q.shape[:2], -1).transpose(1, 2), g)
+        d_p = torch.bmm(g, v.transpose(1, 2)).view(segment.shape)
+        d_scores = _fused["gradient"](d_p, p, scores, scale, softcap)
+        if d_by_place is not None:
+            length = segment.shape[2]
+            d_by_place[:, :length, :length] += d_scores.flatten(0, 1) / scale
+        d_scores = d_scores.view(*q.shape[:2], -1)
+        d_query[:, segment.queries] = torch.bmm(d_scores, k).view(query.shape[0], -1, query.shape[-1])
+        d_key[:, segment.keys] = torch.bmm(d_scores.transpose(1, 2), q)
+    if bias is None or d_by_place is None:
+        return d_query, d_key, d_value, query.new_empty(0)
+    return d_query, d_key, d_value, _bias_by_distance(d_by_place, bias.shape[1] // 2 + 1).to(bias.dtype)
 
 
 @segment_attention_backward.register_fake
 def _(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, scale: float, window: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: Tensor,
+    key_lengths: Tensor,
+    bias: Tensor | None,
+    *_: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    d_bias = query.new_empty(0) if bias is None else torch.empty_like(bias, memory_format=torch.contiguous_format)
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), d_bias
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    query, key, value, lengths, ctx.scale, ctx.window = inputs
-    ctx.save_for_backward(query, key, value, lengths)
+    *tensors, ctx.scale, ctx.window, ctx.softcap, ctx.causal = inputs
+    ctx.save_for_backward(*tensors)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = segment_attention_backward(grad.contiguous(), *ctx.saved_tensors, ctx.scale, ctx.window)
-    return (*gradients, None, None, None)
+    *gradients, d_bias = segment_attention_backward(
+        grad.contiguous(), *ctx.saved_tensors, ctx.scale, ctx.window, ctx.softcap, ctx.causal
+    )
+    return (*gradients, None, None, d_bias if d_bias.numel() else None, None, None, None, None)
 
 
 segment_attention.register_autograd(_backward, setup_context=_save)
+
+
+def _answering(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    hidden: Tensor | None,
+    scale: float,
+    window: int,
+    softcap: float,
+) -> Tensor:
+    """Attention of the newest token of each of B answers. query: (B, H, 1, D), key: (B, K, m, D) -> (B, 1, H, D)."""
+    batch, heads, _, size = query.shape
+    keys = key.shape[2]
+    q = query.reshape(batch, key.shape[1], -1, size)
+    scores = _capped(torch.matmul(q, key.transpose(2, 3)), scale, softcap)
+    if bias is not None:  # by distance, all of it backwards from the newest
+        scores = scores + bias[:, :keys].reshape(1, key.shape[1], -1, keys)
+    if hidden is not None:
+        scores = scores.masked_fill(hidden[:, None, None], float("-inf"))
+    if window:
+        scores[..., : max(0, keys - window)] = float("-inf")
+    return torch.matmul(scores.softmax(-1).to(value.dtype), value).reshape(batch, 1, heads, size)
 
 
 def _interface(
@@ -137,14 +266,20 @@ def _interface(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    position_bias: Tensor | None = None,
     segment_lengths: Tensor | None = None,
+    memory_lengths: Tensor | None = None,
+    memory_padding: Tensor | None = None,
     kv_store: Any = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in each layer. query: (1, H, T, D) -> (1, T, H, D).
 
-    With `kv_store` (generation) keys and values are kept, or attended to from there; without it the stream is
-    one training micro-batch. Dropout on attention weights is not applied.
+    `memory_lengths` come with a decoder's stream: of the segments that its cross-attention sees. `position_bias` is
+    the table that `flantune.models.relative_bias` gives. With `kv_store` (generation) keys and values are kept, or
+    attended to from there; without it the stream is one training micro-batch. `memory_padding` (B, m) comes with one
+    new token of each answer of an encoder-decoder. Dropout on attention weights is not applied.
 
     Raises:
         FlantuneError: The model asks for something that changes the result and is not computed here.
@@ -155,15 +290,29 @@ def _interface(
                 f"the model's attention uses {name}, which is not supported packed; choose another model"
             )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    window = int(sliding_window or 0)
+    window, cap = int(sliding_window or 0), float(softcap or 0)
+    causal = getattr(module, "is_causal", True)
+    bias = position_bias if position_bias is not None and position_bias.numel() else None
+    if memory_padding is not None:
+        hidden = None if causal else memory_padding
+        return _answering(query, key, value, bias, hidden, scale, window, cap), None
     if kv_store is not None and kv_store.decoding:
-        return kv_store.attend(module.layer_idx, query[0], key[0], value[0], scale, window)[None], None
+        return kv_store.attend(module.layer_idx, query[0], key[0], value[0], scale, window, cap)[None], None
     if segment_lengths is None:
         raise RuntimeError("attention by segment needs segment_lengths; call the model through flantune.models.stream")
     if kv_store is not None:
         kv_store.fill(module.layer_idx, key[0], value[0])
     out = segment_attention(
-        query[0].contiguous(), key[0].contiguous(), value[0].contiguous(), segment_lengths, scale, window
+        query[0].contiguous(),
+        key[0].contiguous(),
+        value[0].contiguous(),
+        segment_lengths,
+        segment_lengths if memory_lengths is None or causal else memory_lengths,
+        bias,
+        scale,
+        window,
+        cap,
+        causal,
     )
     return out.transpose(0, 1)[None], None
 

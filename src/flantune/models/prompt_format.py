@@ -21,24 +21,39 @@ MARK = "\ue000content\ue001"  # private-use characters: stands in for the user's
 class PromptFormat:
     """The tokenizer's chat template where there is one, else the prompt, a blank line, the answer.
 
+    For an encoder-decoder (`paired`) neither: prompt and answer are sequences of their own, each with its end token.
+
     Args:
         tokenizer: A Hugging Face tokenizer.
         system: System text, put where the chat template has a place for it.
         stop_ids: Tokens that end an answer, the one to train on first.
         positions: Tokens that the model has positions for; None where it does not say.
+        paired: The model is an encoder-decoder, so a row holds inputs and targets apart.
     """
 
-    def __init__(self, tokenizer: Any, system: str, stop_ids: tuple[int, ...], positions: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        system: str,
+        stop_ids: tuple[int, ...],
+        positions: int | None = None,
+        *,
+        paired: bool = False,
+    ) -> None:
         self.tokenizer, self.system, self.stop_ids, self.positions = tokenizer, system, stop_ids, positions
+        self.paired = paired
+        self._template: Any = None if paired else tokenizer.chat_template
         self._head, self._tail = self._around()
 
     def _around(self) -> tuple[list[int], list[int]]:
         """Ids before and after the user's text."""
-        if self.tokenizer.chat_template is None:
+        if self._template is None:
             bos = self.tokenizer.bos_token_id
             head = [bos] if bos is not None and self.tokenizer("a").input_ids[:1] == [bos] else []
+            # T5 has a token at the end of an input, T5Gemma one at its beginning.
+            tail = self._control("\n\n") if not self.paired else [] if head else [self.stop_ids[0]]
             head += self._control(self.system + "\n\n") if self.system else []
-            return head, self._control("\n\n")
+            return head, tail
         messages = [{"role": "system", "content": self.system}, {"role": "user", "content": MARK}]
         try:
             text = self._rendered(messages)
@@ -54,7 +69,7 @@ class PromptFormat:
         return self._control(head), self._control(tail)
 
     def _rendered(self, messages: list[dict[str, str]]) -> str:
-        template = self.tokenizer.chat_template
+        template = self._template
         if isinstance(template, dict):
             template = template["default"]
         return str(
@@ -104,7 +119,9 @@ class PromptFormat:
         return [encoded.ids for encoded in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _conversation_ids(self, turns: Sequence[Turn]) -> list[int]:
-        if self.tokenizer.chat_template is None:
+        if self.paired:
+            return self.prompt_ids(_as_text(turns))
+        if self._template is None:
             return self._plain_conversation_ids(turns)
         if self.system and turns[0][0] != "system":
             turns = [("system", self.system), *turns]
@@ -134,8 +151,19 @@ class PromptFormat:
         """An answer's text, control tokens left out."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
+    def lossy(self, text: str) -> bool:
+        """Whether a text comes back changed: T5's own tokenizer has no line breaks and no braces."""
+        return self.text(self._plain(text)) != text
+
     def fingerprint(self) -> str:
         """Changes whenever the ids for some text may change."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         described = backend.to_str() if backend is not None else sorted(self.tokenizer.get_vocab().items())
         return digest(described, self._head, self._tail, self.stop_ids)
+
+
+def _as_text(turns: Sequence[Turn]) -> str:
+    """A conversation in one text, each turn behind its role; a first question alone is only itself."""
+    if len(turns) == 1 and turns[0][0] == "user":
+        return turns[0][1]
+    return "\n".join(f"{role}: {text}" for role, text in turns)

@@ -1,4 +1,8 @@
-"""A flat stream of segments through a decoder: several examples, no padding, logits only where they are asked for."""
+"""Flat streams of segments through a model: several examples, no padding, logits only where they are asked for.
+
+A decoder reads one stream, input and target of an example in one segment. An encoder-decoder reads two with the same
+segments: inputs, and targets behind the decoder's start token.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,37 @@ from flantune.errors import FlantuneError
 
 
 @dataclass(frozen=True)
+class DecoderStream:
+    """What the decoder of an encoder-decoder reads: N tokens, each of which predicts a target token.
+
+    Attributes:
+        input_ids: (N,), in each segment the start token and all of the target but its last token.
+        position_ids: (N,), from 0 in each segment.
+        lengths: (segments,), on the CPU.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    lengths: Tensor
+
+    def to(self, device: torch.device) -> DecoderStream:
+        """The stream on a device, the lengths still on the CPU."""
+        return DecoderStream(self.input_ids.to(device), self.position_ids.to(device), self.lengths)
+
+
+@dataclass(frozen=True)
 class Stream:
     """One micro-batch of T tokens in several segments.
 
     Attributes:
-        input_ids: (T,).
+        input_ids: (T,); of an encoder-decoder the inputs alone.
         position_ids: (T,), from 0 in each segment.
         lengths: (segments,), on the CPU.
-        predicting: (N,), the stream places whose logits predict target tokens.
+        predicting: (N,), the places whose logits predict target tokens, in this stream or in the decoder's.
         targets: (N,), the target tokens.
         weights: (N,) float32, factor of each target token's loss.
         owners: (N,), number of the segment of each target token.
+        decoder: The second stream of an encoder-decoder; None for a decoder.
     """
 
     input_ids: Tensor
@@ -33,6 +57,7 @@ class Stream:
     targets: Tensor
     weights: Tensor
     owners: Tensor
+    decoder: DecoderStream | None = None
 
     def to(self, device: torch.device) -> Stream:
         """The stream on a device; the lengths stay on the CPU, where the attention loop reads them."""
@@ -40,14 +65,68 @@ class Stream:
             name: getattr(self, name).to(device)
             for name in ("input_ids", "position_ids", "predicting", "targets", "weights", "owners")
         }
-        return Stream(lengths=self.lengths, **moved)
+        decoder = None if self.decoder is None else self.decoder.to(device)
+        return Stream(lengths=self.lengths, decoder=decoder, **moved)
 
 
-def stream_of(examples: Sequence[tuple[Sequence[int], Sequence[int], float]]) -> Stream:
-    """Joins (input ids, target ids, weight of a target token) one after the other.
+Example = tuple[Sequence[int], Sequence[int], float]
 
-    The token before a target token predicts it, so the last input token predicts the first target token, and
-    nothing predicts across the border of two segments.
+
+def start_token(model: Any) -> int | None:
+    """The token that an encoder-decoder's target begins behind; None for a decoder.
+
+    Raises:
+        FlantuneError: An encoder-decoder whose configuration names none.
+    """
+    config = model.config
+    if not config.is_encoder_decoder:
+        return None
+    named = [getattr(place, "decoder_start_token_id", None) for place in (config, model.generation_config)]
+    named.append(getattr(getattr(config, "decoder", None), "bos_token_id", None))  # as T5Gemma's own code has it
+    start = next((token for token in named if token is not None), None)
+    if start is None:
+        raise FlantuneError("the model names no token that an answer begins with; set decoder_start_token_id")
+    return int(start)
+
+
+def stream_of(examples: Sequence[Example], start: int | None = None) -> Stream:
+    """Joins examples (input ids, target ids, weight of a target token) one after the other.
+
+    Args:
+        examples: In the order of the stream.
+        start: The model's `start_token`.
+    """
+    return _one_stream(examples) if start is None else _two_streams(examples, start)
+
+
+def _two_streams(examples: Sequence[Example], start: int) -> Stream:
+    inputs, targets = [given for given, _, _ in examples], [target for _, target, _ in examples]
+    shifted = [[start, *target[:-1]] for target in targets]
+    weights = [weight for _, target, weight in examples for _ in target]
+    owners = [number for number, target in enumerate(targets) for _ in target]
+    return Stream(
+        *_joined(inputs),
+        predicting=torch.arange(len(owners)),
+        targets=_joined(targets)[0],
+        weights=torch.tensor(weights, dtype=torch.float32),
+        owners=torch.tensor(owners, dtype=torch.long),
+        decoder=DecoderStream(*_joined(shifted)),
+    )
+
+
+def _joined(segments: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, places within each segment, and lengths."""
+    return (
+        torch.tensor([token for segment in segments for token in segment], dtype=torch.long),
+        torch.tensor([place for segment in segments for place in range(len(segment))], dtype=torch.long),
+        torch.tensor([len(segment) for segment in segments], dtype=torch.long),
+    )
+
+
+def _one_stream(examples: Sequence[Example]) -> Stream:
+    """The token before a target token predicts it, so the last input token predicts the first target token.
+
+    Nothing predicts across the border of two segments.
     """
     ids, positions, lengths, predicting, targets, weights, owners = [], [], [], [], [], [], []
     for number, (input_ids, target_ids, weight) in enumerate(examples):
@@ -74,12 +153,32 @@ def stream_of(examples: Sequence[tuple[Sequence[int], Sequence[int], float]]) ->
 
 def target_logits(model: Any, stream: Stream) -> Tensor:
     """(N, vocabulary) logits at the predicting places only."""
+    if stream.decoder is not None:
+        return _decoder_logits(model, stream, stream.decoder)
     return model(
         input_ids=stream.input_ids[None],
         position_ids=stream.position_ids[None],
         use_cache=False,
         logits_to_keep=stream.predicting,
         segment_lengths=stream.lengths,
+    ).logits[0]
+
+
+def _decoder_logits(model: Any, stream: Stream, decoder: DecoderStream) -> Tensor:
+    """(N, vocabulary): each place of the decoder's stream predicts a target token, so none is computed in vain.
+
+    Encoder and decoder are called apart, since each has segments of its own.
+    """
+    encoded = model.get_encoder()(
+        input_ids=stream.input_ids[None], position_ids=stream.position_ids[None], segment_lengths=stream.lengths
+    )
+    return model(
+        encoder_outputs=encoded,
+        decoder_input_ids=decoder.input_ids[None],
+        decoder_position_ids=decoder.position_ids[None],
+        use_cache=False,
+        segment_lengths=decoder.lengths,
+        memory_lengths=stream.lengths,
     ).logits[0]
 
 
@@ -100,7 +199,8 @@ def check_isolation(model: Any, name: str) -> None:
     first, second, other = (torch.randint(0, size, (n,), generator=generator).tolist() for n in (19, 30, 19))
 
     def logits(*rows: list[int]) -> Tensor:
-        return target_logits(model, stream_of([(row[:-8], row[-8:], 1.0) for row in rows]).to(device)).float()
+        stream = stream_of([(row[:-8], row[-8:], 1.0) for row in rows], start_token(model))
+        return target_logits(model, stream.to(device)).float()
 
     together, alone, poisoned = logits(first, second)[8:], logits(second), logits(other, second)[8:]
     model.train(training)
@@ -111,5 +211,5 @@ def check_isolation(model: Any, name: str) -> None:
     if leaks or (together - alone).abs().max() / scale > rounding:
         raise FlantuneError(
             f"examples of one packed row see each other in model {name}, so it cannot be trained packed; "
-            "choose a decoder-only model with causal attention and position ids"
+            "choose a model of the T5 family, or a decoder with causal attention and position ids"
         )
