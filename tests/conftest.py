@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from contextlib import closing
 
 import hypothesis
@@ -16,6 +17,13 @@ from postgres import postgresql_server
 # How long an example takes depends on what else the machine does, and says nothing about what is tested.
 hypothesis.settings.register_profile("flantune", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("flantune")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other make tiny models many times slower on a busy machine."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

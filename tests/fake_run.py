@@ -160,6 +160,9 @@ def fake_plan() -> dict[str, Any]:
         "packed_rows": 480,
         "capacity": 1024,
         "fill": 0.9731,
+        "exact": True,
+        "windows": 5,
+        "counted_windows": 5,
         "tokens": 478_315,
         "target_tokens": 81_220,
         "warnings": [
@@ -176,10 +179,14 @@ def fake_plan() -> dict[str, Any]:
                 "draws": round(2400 * rate),
                 "epochs": 2400 * rate / 420,
                 "mean_input_tokens": 151.2,
+                "p95_input_tokens": 402.0,
                 "mean_target_tokens": 36.4,
+                "p95_target_tokens": 88.0,
                 "target_token_share": rate,
                 "loss_share": rate,
+                "shortened": 11 if task == LONG else 0,
                 "dropped": 7 if task == LONG else 0,
+                "reasons": {"target longer than a packed row": 7} if task == LONG else {},
             }
             for (task, cluster), rate in zip(trained, rates, strict=True)
         ],
@@ -230,6 +237,11 @@ def fake_mixture(plan: dict[str, Any]) -> dict[str, Any]:
     """The content of mixture.json."""
     return {
         "draws": 2393,
+        "variants": {
+            "options": {"none": fake_shares(0.6), f"dashes {HOSTILE}": fake_shares(0.4)},
+            "exemplars": {"0": fake_shares(1.0)},
+            "inverted": {"straight": fake_shares(0.75), "inverted": fake_shares(0.25)},
+        },
         "tasks": [
             {
                 "task": task["task"],
@@ -241,11 +253,28 @@ def fake_mixture(plan: dict[str, Any]) -> dict[str, Any]:
                 "target_tokens": 36 * task["draws"],
                 "target_token_share": task["target_token_share"],
                 "loss_share": task["loss_share"],
-                "dropped": {"target does not fit": 7} if task["dropped"] else {},
-                "templates": {f"phrasing_{i}": 60 - i for i in range(9)} | ({HOSTILE: 3} if task["dropped"] else {}),
+                "shortened": task["shortened"],
+                "dropped": task["reasons"],
+                "templates": {f"phrasing_{i}": fake_shares(0.1, 60 - i) for i in range(9)}
+                | ({HOSTILE: fake_shares(0.1, 3)} if task["dropped"] else {}),
             }
             for place, task in enumerate(plan["tasks"])
         ],
+    }
+
+
+def fake_shares(planned: float, draws: int = 600) -> dict[str, Any]:
+    """What the receipt says of a template or another variant."""
+    return {
+        "planned_share": planned,
+        "share": planned,
+        "draws": draws,
+        "input_tokens": 151 * draws,
+        "target_tokens": 36 * draws,
+        "loss_weight": 36.0 * draws,
+        "input_token_share": planned,
+        "target_token_share": planned,
+        "loss_share": planned,
     }
 
 

@@ -291,8 +291,9 @@ def test_a_row_that_a_template_does_not_fit_is_told_before_anything_is_written(f
 
 ARGUMENTS = {
     "trainin.draws=5": f'trainin: unknown key "trainin"; did you mean "training"? ({KEYS})',
-    "training.drws=5": 'unknown key "drws"; did you mean "draws"? (betas, checkpoint_every, compile, draws, epochs, '
-    "keep_checkpoints, learning_rate, loss, max_gradient_norm, precision, rows_at_once, rows_per_step, ...)",
+    "training.drws=5": 'unknown key "drws"; did you mean "draws"? (activation_checkpointing, average, '
+    "betas, checkpoint_every, compile, cooldown, draws, epochs, keep_checkpoints, learning_rate, loss, "
+    "master_weights, ...)",
     "training.draws=many": 'a whole number is wanted, not "many"',
     "training.draws": "not of the form key=value; write for example training.epochs=2",
     "tasks.2.share=0.1": 'no item "2"; its items are numbered 0 to 1',

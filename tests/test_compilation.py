@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from families import examples, tiny
+from flantune.models.adapters import add_adapter
 from flantune.models.packed_attention import compile_softmax, register
 from flantune.models.stream import stream_of, target_logits
+from flantune.recipe.schema import Adapter
+from flantune.training.activation_checkpointing import checkpoint_activations
 from flantune.training.compilation import compile_step
-from flantune.training.loss import weighted_sum
+from flantune.training.loss import regularized_sum, weighted_sum
 from runs import write_recipe
 
 pytestmark = pytest.mark.slow
@@ -26,14 +29,15 @@ def _uncompiled_again():
     torch._dynamo.reset()
 
 
-def test_a_compiled_step_has_the_loss_and_gradients_of_an_uncompiled_one():
+@pytest.mark.parametrize("loss", [weighted_sum, regularized_sum(0.1, 1e-3, 90)], ids=["plain", "regularized"])
+def test_a_compiled_step_has_the_loss_and_gradients_of_an_uncompiled_one(loss):
     plain, compiled = tiny("llama", register()), tiny("llama", register())
     stream = stream_of(examples(seed=9, count=6))
-    expected = weighted_sum(target_logits(plain, stream), stream.targets, stream.weights)[0]
+    expected = loss(target_logits(plain, stream), stream.targets, stream.weights)[0]
     expected.backward()
     told: list[str] = []
     state = torch.get_rng_state()
-    summed = compile_step(compiled, 64, told.append)
+    summed = compile_step(compiled, 64, told.append, loss)
     assert told == []
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in compiled.parameters())
@@ -44,6 +48,27 @@ def test_a_compiled_step_has_the_loss_and_gradients_of_an_uncompiled_one():
         assert ours.grad is not None
         assert theirs.grad is not None
         assert torch.allclose(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["none", "dora"])
+def test_a_compiled_step_whose_activations_are_computed_again_has_the_same_gradients(method):
+    def model():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(2)
+            made = tiny("llama", register())
+            return made if method == "none" else add_adapter(made, Adapter(method=method), base_name="tiny")
+
+    plain, compiled = model().train(), model().train()
+    stream = stream_of(examples(seed=9, count=6))
+    weighted_sum(target_logits(plain, stream), stream.targets, stream.weights)[0].backward()
+    checkpoint_activations(compiled, "tiny")
+    told: list[str] = []
+    summed = compile_step(compiled, 64, told.append)
+    assert told == []
+    summed(target_logits(compiled, stream), stream.targets, stream.weights)[0].backward()
+    for (name, ours), theirs in zip(compiled.named_parameters(), plain.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None), name
+        assert ours.grad is None or torch.allclose(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4), name
 
 
 def test_no_step_is_compiled_again_for_another_number_of_tokens():

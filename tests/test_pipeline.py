@@ -223,7 +223,12 @@ def test_a_target_that_fits_no_row_is_dropped_counted_and_warned_about(folder, r
     assert plan["tasks"][0]["dropped"] > 0
     assert plan["draws"] == 64
     assert plan["tasks"][0]["draws"] + plan["tasks"][0]["dropped"] == 64
-    assert any("too long for a packed row and dropped; raise mixture.capacity" in told for told in plan["warnings"])
+    template = plan["tasks"][0]["samples"]["dropped"][0]["template"]
+    assert plan["warnings"][0] == (
+        f"long: {plan['tasks'][0]['dropped']} of 64 draws have a target that is longer than a packed row and are "
+        f"dropped (such as long-train.jsonl:10 in template {template}); raise the capacity or leave such rows out "
+        "with `where`"
+    )
 
 
 @pytest.mark.parametrize(

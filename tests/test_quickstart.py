@@ -22,7 +22,7 @@ FOUR = ["starter/code_translation", "starter/dialogue_summary", "starter/entity_
 def quickstart(tmp_path_factory) -> tuple[Path, str, str]:
     """The run's folder, what was printed, and the news on the way."""
     run = tmp_path_factory.mktemp("quickstart") / "first"
-    made = flantune("quickstart", "--out", run, cache=cache_folder())
+    made = flantune("quickstart", "--out", run, cache=cache_folder(), threads=os.cpu_count() or 1)
     assert made.returncode == 0, made.stderr
     return run, made.stdout, made.stderr
 

@@ -24,7 +24,8 @@ from flantune.tasks import find_task
 SECTIONS = {
     "top": "adapter, allow_code, evaluation, ledger, mixture, model, name, output, seed, tasks, training, unseen, ...",
     "model": "name, revision, system",
-    "task": "task, share, weight, cap, floor, max_epochs, loss_weight, train_rows, options, few_shot",
+    "task": "task, share, weight, cap, floor, max_epochs, loss_weight, train_rows, templates, inverted, "
+    "options, few_shot",
 }
 
 
@@ -209,12 +210,17 @@ MISTAKES = {
     "mixtur: {}": f':2: mixtur: unknown key "mixtur"; did you mean "mixture"? ({SECTIONS["top"]})',
     "epoch: 2": f':2: epoch: unknown key "epoch"; known: {SECTIONS["top"]}',
     "training:\n  learning_rte: 1": ':3: training.learning_rte: unknown key "learning_rte"; did you mean '
-    '"learning_rate"? (betas, checkpoint_every, compile, draws, epochs, keep_checkpoints, learning_rate, loss, '
-    "max_gradient_norm, precision, rows_at_once, rows_per_step, ...)",
-    "training: {loss: {par: token}}": ':2: training.loss.par: unknown key "par"; did you mean "per"? (per)',
+    '"learning_rate"? (activation_checkpointing, average, betas, checkpoint_every, compile, cooldown, draws, epochs, '
+    "keep_checkpoints, learning_rate, loss, master_weights, ...)",
+    "training: {loss: {par: token}}": ':2: training.loss.par: unknown key "par"; did you mean "per"? '
+    "(label_smoothing, per, z_loss)",
     "mixture: {rates: proportionl}": ':2: mixture.rates: unknown value "proportionl"; did you mean "proportional"? '
     "(equal, explicit, proportional, temperature)",
-    "adapter: {method: 8}": ':2: adapter.method: unknown value "8"; known: lora, none',
+    "adapter: {method: 8}": ':2: adapter.method: unknown value "8"; known: dora, ia3, lora, none, rslora',
+    "adapter: {method: prefix_tuning}": ":2: adapter.method: virtual tokens before each example have no place in a "
+    'packed row; choose lora, rslora, dora or ia3, not "prefix_tuning"',
+    "adapter: {method: qlora}": ":2: adapter.method: a base in 4 bits is not trained on yet; choose lora, with "
+    '`training.precision: bf16`, not "qlora"',
     "name: My Run": ":2: name: a name is 1 to 64 of a-z, 0-9, _, . and -, and starts with a letter or digit, not "
     '"My Run"',
     "name: 5": ":2: name: text is wanted, not 5; put quotes around it",
@@ -253,6 +259,31 @@ def test_a_mistake_is_told_with_line_field_value_and_remedy(tmp_path, mistake):
     assert told(load_recipe, path) == f"{path}{MISTAKES[mistake]}"
 
 
+# Each value is right alone; a schema has no words for what does not go together.
+COMBINATIONS = {
+    "training: {schedule: inverse_square_root, warmup: 0}": ":2: training.warmup: inverse_square_root falls from the "
+    "end of the warm-up; give a share above 0",
+    "training: {schedule: warmup_stable_decay, warmup: 0.5, cooldown: 0.6}": ":2: training.cooldown: must be at most "
+    "1 - warmup, which is 0.5",
+    "training: {optimizer: schedule_free}": ":2: training.schedule: schedule_free takes the place of a schedule; set "
+    "`schedule: constant`",
+    "training: {optimizer: schedule_free, schedule: constant, average: 0.9}": ":2: training.average: schedule_free "
+    "averages the weights itself; remove `average`",
+    "training: {optimizer: schedule_free, schedule: constant, master_weights: false}": ":2: training.master_weights: "
+    "schedule_free needs them; remove it, or choose another optimizer",
+    "training: {precision: fp32, master_weights: false}": ":2: training.master_weights: weights in fp32 need no copy; "
+    "remove it, or set `precision: bf16`",
+    "training: {pull: 0.1}\nadapter: {method: lora}": ":2: training.pull: an adapter leaves the base as it is, and is "
+    "pulled to nothing by `weight_decay`; remove `pull`",
+}
+
+
+@pytest.mark.parametrize("mistake", COMBINATIONS)
+def test_what_does_not_go_together_is_told_with_what_to_change(tmp_path, mistake):
+    path = written(tmp_path, f"tasks: [a]\n{mistake}\n")
+    assert told(load_recipe, path) == f"{path}{COMBINATIONS[mistake]}"
+
+
 TASKS_MISTAKES = {
     "seed: 1": ": tasks: is missing; add it",
     "tasks: []": ":1: tasks: is empty; give at least one",
@@ -260,7 +291,7 @@ TASKS_MISTAKES = {
     "tasks: {task: a}": ":1: tasks: a list is wanted, not a mapping of keys to values",
     "tasks:\n  - share: 0.1": ":2: tasks.0.task: is missing; add it",
     "tasks:\n  - a\n  - {task: b, shre: 0.1}": ':3: tasks.1.shre: unknown key "shre"; did you mean "share"? '
-    "(cap, few_shot, floor, loss_weight, max_epochs, options, share, task, train_rows, weight)",
+    "(cap, few_shot, floor, inverted, loss_weight, max_epochs, options, share, task, templates, train_rows, weight)",
     "tasks: [{task: a, share: 1}]": ":1: tasks.0.share: must be less than 1, not 1",
     "tasks: [{task: a, weight: 0}]": ":1: tasks.0.weight: must be greater than 0, not 0",
     "seed: 1\ntasks: [{task: a, share: 0.5}]": ":2: tasks: each has a fixed share and they sum to 0.5, not 1; "
@@ -391,8 +422,9 @@ ARGUMENT_MISTAKES = {
     "training..epochs=2": "not of the form key=value; write for example training.epochs=2",
     "training.epochs=two": 'a number is wanted, not "two"',
     "training.epochs=": "a number is wanted, not nothing",
-    "training.epoch=2": 'unknown key "epoch"; did you mean "epochs"? (betas, checkpoint_every, compile, draws, epochs, '
-    "keep_checkpoints, learning_rate, loss, max_gradient_norm, precision, rows_at_once, rows_per_step, ...)",
+    "training.epoch=2": 'unknown key "epoch"; did you mean "epochs"? (activation_checkpointing, average, '
+    "betas, checkpoint_every, compile, cooldown, draws, epochs, keep_checkpoints, learning_rate, loss, "
+    "master_weights, ...)",
     "trainig.epochs=2": f'trainig: unknown key "trainig"; did you mean "training"? ({SECTIONS["top"]})',
     "mixture={rates: even}": 'mixture.rates: unknown value "even"; known: equal, explicit, proportional, temperature',
     "tasks=a": "a list is wanted, such as [a]",
@@ -405,7 +437,7 @@ ARGUMENT_MISTAKES = {
     "seed.x.y=1": '"x" is below a value that has no keys; write seed=...',
     "name.x=1": '"x" is below a value that has no keys; write name=...',
     "tasks.1.shre=0.5": 'unknown key "shre"; did you mean "share"? (cap, few_shot, floor, '
-    "loss_weight, max_epochs, options, share, task, train_rows, weight)",
+    "inverted, loss_weight, max_epochs, options, share, task, templates, train_rows, weight)",
 }
 
 

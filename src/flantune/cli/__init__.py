@@ -13,8 +13,11 @@ from flantune.cli import (
     compare,
     evaluate,
     init,
+    interpolate,
+    merge,
     model,
     plan,
+    prepare,
     quickstart,
     report,
     tasks,
@@ -33,10 +36,13 @@ app = typer.Typer(
 app.command()(quickstart.quickstart)
 app.command()(init.init)
 app.command()(plan.plan)
+app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(report.report)
+app.command()(merge.merge)
+app.command()(interpolate.interpolate)
 app.add_typer(tasks.app, name="tasks")
 app.command()(chat.chat)
 app.add_typer(model.app, name="model")

@@ -20,22 +20,15 @@ def evaluate(
     """
     from flantune import pipeline
     from flantune.cli.console import console
-    from flantune.cli.show import print_json
-    from flantune.recipe import load_recipe
-    from flantune.run_folder import read_recipe
+    from flantune.cli.show import print_json, print_scores
+    from flantune.run_folder import recipe_of
 
-    chosen = read_recipe(recipe) if recipe.is_dir() else load_recipe(recipe)
+    chosen = recipe_of(recipe)
     with console() as listener:
         made = pipeline.evaluate(chosen, model, out, listener=listener)
     scores = pipeline.scores(chosen, made)
     if json_:
         print_json({"model": model, "tasks": scores})
         return
-    width = max(len(entry["task"]) for entry in scores)
-    for entry in scores:
-        low, high = entry["ci"]
-        print(
-            f"{entry['task']:<{width}}  {entry['metric']:<20} {entry['score']:8.2f}  "
-            f"[{low:.2f}, {high:.2f}]  n={entry['n']}"
-        )
+    print_scores(scores)
     print(f"predictions: {out}")

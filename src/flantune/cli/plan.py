@@ -14,6 +14,10 @@ def plan(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe values to change.", show_default=False)
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Measure a few steps to tell time and memory of the training; up to 2 minutes."),
+    ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the recipe's JSON Schema, for editors.")] = False,
 ) -> None:
     """Show tasks, shares, tokens, epochs and steps of a recipe, and what to think about before training.
@@ -30,11 +34,15 @@ def plan(
     if recipe is None:
         raise FlantuneError("give a recipe, or --schema", "plan")
     from flantune.cli.console import console
+    from flantune.estimate import estimate
     from flantune.preparation import prepare
 
     chosen = load_recipe(recipe, overrides or [])
     with console() as listener:
-        made = prepare(chosen, listener=listener).plan
+        prepared = prepare(chosen, listener=listener)
+        made = prepared.plan
+        if probe:
+            made["estimate"] = estimate(prepared, listener=listener)
     if json_:
         print_json(made)
     else:

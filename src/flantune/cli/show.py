@@ -25,15 +25,12 @@ def print_plan(plan: dict[str, Any]) -> None:
 
     from flantune.reporting import plan_table, safe
     from flantune.reporting.ledger import ledger_lines
+    from flantune.reporting.terminal import plan_lines
 
     out = Console(width=None if sys.stdout.isatty() else 100)
     out.print(plan_table(plan))
-    out.print(
-        f"{plan['draws']:,} draws, {plan['tokens']:,} tokens ({plan['target_tokens']:,} with a loss) in "
-        f"{plan['packed_rows']:,} packed rows of {plan['capacity']:,} ({100 * plan['fill']:.1f} % full), "
-        f"{plan['steps']:,} steps",
-        highlight=False,
-    )
+    for line in plan_lines(plan):
+        out.print(line, markup=False, highlight=False)
     for warning in plan["warnings"]:
         out.print(f"warning: {safe(warning)}", markup=False, highlight=False)
     for line in ledger_lines(plan):
@@ -48,6 +45,17 @@ def print_prompts(prompts: list[dict[str, Any]]) -> None:
 
     for record in prompts:
         Console().print(prompt_text(record), soft_wrap=True)
+
+
+def print_scores(scores: list[dict[str, Any]]) -> None:
+    """A line for each task and metric of one model."""
+    width = max(len(entry["task"]) for entry in scores)
+    for entry in scores:
+        low, high = entry["ci"]
+        print(
+            f"{entry['task']:<{width}}  {entry['metric']:<20} {entry['score']:8.2f}  "
+            f"[{low:.2f}, {high:.2f}]  n={entry['n']}"
+        )
 
 
 def print_json(value: Any) -> None:

@@ -91,6 +91,19 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}" if finite(value) else NOTHING
 
 
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(8.4), duration(312.0), duration(20000.0), duration(300000.0)
+    ('8 s', '5 min', '5.6 h', '3.5 days')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
 def short_number(value: float | None) -> str:
     """Three digits that tell the size.
 

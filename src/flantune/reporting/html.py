@@ -220,7 +220,6 @@ def _mixture(mixture: Mapping[str, Any] | None, plan: Mapping[str, Any] | None) 
     tasks = []
     for name in dict.fromkeys([*planned, *realised]):
         before, after = planned.get(name, {}), realised.get(name, {})
-        dropped = after.get("dropped", before.get("dropped", 0))
         told = {
             "task": name,
             "cluster": before.get("cluster"),
@@ -230,17 +229,28 @@ def _mixture(mixture: Mapping[str, Any] | None, plan: Mapping[str, Any] | None) 
             "share": after.get("share"),
             "input_tokens": after.get("input_tokens"),
             "target_tokens": after.get("target_tokens"),
-            "dropped": dropped if isinstance(dropped, Mapping) else {"planned": dropped} if dropped else {},
-            "templates": sorted(after.get("templates", {}).items(), key=lambda item: (-item[1], item[0])),
+            "dropped": after.get("dropped", before.get("reasons", {})),
+            "templates": sorted(after.get("templates", {}).items(), key=lambda item: (-item[1]["draws"], item[0])),
         }
-        for key in ("draws", "epochs", "target_token_share", "loss_share"):
+        for key in ("draws", "epochs", "target_token_share", "loss_share", "shortened"):
             told[key] = after.get(key, before.get(key))
         tasks.append(told)
     known = [task[key] for task in tasks for key in ("planned_share", "share") if formats.finite(task[key])]
     most = charts.nice(max(known, default=1.0), (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10))
     for task in tasks:
         task["bars"] = charts.bars(task["planned_share"], task["share"], most)
-    return {"realised": mixture is not None, "tasks": tasks}
+    return {"realised": mixture is not None, "tasks": tasks, "asked": _asked(mixture)}
+
+
+def _asked(mixture: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """How the examples of all tasks were asked: each kind of variant of which there is more than one."""
+    titles = {"options": "options", "exemplars": "solved examples", "inverted": "direction"}
+    return [
+        {"title": titles[variant], "name": name, **told}
+        for variant, entries in (mixture or {}).get("variants", {}).items()
+        for name, told in entries.items()
+        if len(entries) > 1
+    ]
 
 
 def _answers(run: Path, entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

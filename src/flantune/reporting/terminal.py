@@ -16,8 +16,10 @@ from flantune.reporting.formats import (
     SYMBOLS,
     change,
     count,
+    duration,
     interval,
     main_metrics,
+    plural,
     score,
     share,
     short_task,
@@ -90,26 +92,57 @@ def _add_entry(table: Table, entry: Mapping[str, Any]) -> None:
 
 
 def plan_table(plan: Mapping[str, Any]) -> Table:
-    """What will be trained on, task by task: share of draws, epochs, lengths, share of the loss, drops."""
-    table = _table("share: of all draws; epochs: draws over rows; in, out: mean tokens; loss: share of the summed loss")
+    """What will be trained on, task by task: share of draws, epochs, lengths, share of the loss, cuts and drops."""
+    table = _table(
+        "share: of all draws; epochs: draws over rows; in, out: tokens, mean and 95th percentile; loss: share of the "
+        "summed loss; cut: shortened prompts; lost: dropped examples"
+    )
     table.add_column("task", overflow="fold", min_width=12, max_width=28)
-    table.add_column("cluster", overflow="fold", min_width=8, max_width=15)
-    for title in ("rows", "share", "draws", "epochs", "in", "out", "loss", "dropped"):
+    for title in ("rows", "share", "draws", "epochs", "in", "p95", "out", "p95", "loss", "cut", "lost"):
         table.add_column(title, justify="right", no_wrap=True)
     for task in plan["tasks"]:
+        lengths = (f"{of}_{kind}_tokens" for kind in ("input", "target") for of in ("mean", "p95"))
         table.add_row(
             Text(_cell(short_task(task["task"]))),
-            Text(_cell(task["cluster"])),
             Text(count(task["rows"])),
             Text(share(task["rate"])),
             Text(count(task["draws"])),
             Text(f"{task['epochs']:.2f}"),
-            Text(count(task["mean_input_tokens"])),
-            Text(count(task["mean_target_tokens"])),
+            *(Text(count(task[name])) for name in lengths),
             Text(share(task["loss_share"])),
-            Text(count(task["dropped"]), style="bold" if task["dropped"] else "dim"),
+            *(Text(count(task[name]), style="bold" if task[name] else "dim") for name in ("shortened", "dropped")),
         )
     return table
+
+
+def plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """The run as a whole: rows, tokens, steps; how it was counted; time and memory, where they were measured."""
+    capacity = count(plan["capacity"])
+    fill = f"{share(plan['fill'])} full"
+    if "target_capacity" in plan:
+        capacity += f" + {count(plan['target_capacity'])}"
+        fill = f"{share(plan['input_fill'])} and {share(plan['target_fill'])} full"
+    about = "" if plan["exact"] else "about "
+    lines = [
+        f"{about}{count(plan['tokens'])} tokens ({count(plan['target_tokens'])} with a loss) of "
+        f"{plural(plan['draws'], 'draw')} in {plural(plan['packed_rows'], 'packed row')} of {capacity} ({fill}), "
+        f"{plural(plan['steps'], 'step')}"
+    ]
+    if not plan["exact"]:
+        lines.append(
+            f"estimated from {count(plan['counted_windows'])} of {count(plan['windows'])} windows of draws; how often "
+            "each task is drawn is exact"
+        )
+    return [*lines, _estimate(plan["estimate"])] if "estimate" in plan else lines
+
+
+def _estimate(told: Mapping[str, Any]) -> str:
+    """Time and memory, without the evaluation, which nobody measured."""
+    return (
+        f"training takes about {duration(told['seconds'])} here ({duration(told['setup_seconds'])} to set up, then "
+        f"{count(told['tokens_per_second'])} tokens/s) and {told['memory_gb']:.1f} GB, without evaluation "
+        f"({safe(told['device'])}; measured on {plural(told['measured_steps'], 'step')})"
+    )
 
 
 def task_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
