@@ -34,7 +34,8 @@ def give_bias_by_distance(model: Any) -> None:
 def _table(layer: Any, query_length: int, key_length: int, device: Any = None, past_seen_tokens: int = 0) -> Tensor:
     """(H, 2B - 1) by distance key - query, for streams of B tokens: what token B of 2B - 1 would add to all of them."""
     reach = query_length + past_seen_tokens
-    return type(layer).compute_bias(layer, 1, 2 * reach - 1, device=device, past_seen_tokens=reach - 1)[0, :, 0]
+    bias = type(layer).compute_bias(layer, 1, 2 * reach - 1, device=device, past_seen_tokens=reach - 1)
+    return bias[0, :, 0].contiguous()
 
 
 def _nothing(layer: Any, query_length: int, key_length: int, device: Any = None, past_seen_tokens: int = 0) -> Tensor:
