@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from flantune.mixture.lengths import SAMPLE, WINDOWS, evenly
 from flantune.mixture.packing import fitting_target_capacity, pack, pack_pairs
 from flantune.mixture.window import WindowBuilder
 from flantune.preparation import mix
@@ -41,7 +42,10 @@ def main() -> None:
         return len(pack([i + t for i, t in some], given.capacity))
 
     fills("one sequence", pairs, given, one, given.capacity)
-    chosen = fitting_target_capacity(inputs.tolist(), targets.tolist(), given.capacity)
+    sample = [pair for w in evenly(len(pairs) // SAMPLE, WINDOWS) for pair in pairs[w * SAMPLE : (w + 1) * SAMPLE]]
+    chosen = fitting_target_capacity(*zip(*sample, strict=True), given.capacity)
+    pairs = [(i, t) for i, t in pairs if t <= chosen]
+    print(f"{len(targets) - len(pairs):,} left out: their targets are longer than all in the sample and its share")
     fills("two", pairs, given, lambda some: len(pack_pairs(*zip(*some, strict=True), given.capacity, chosen)), chosen)
     usual = max(int(targets.max()), round(1.1 * targets.sum() / inputs.sum() * given.capacity))
     fills("two, plain", pairs, given, lambda some: best_fit(some, given.capacity, usual), usual)

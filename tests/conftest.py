@@ -40,6 +40,15 @@ def rows_of_tests(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module")
+def trials(folder):
+    """Runs of a module, below its own `folder`."""
+    from trials import Trials
+
+    with Trials(folder / "cache") as made:
+        yield made
+
+
 @pytest.fixture
 def shop(tmp_path):
     """A folder with posts.db: two posts."""

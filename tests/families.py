@@ -7,8 +7,10 @@ from typing import Any
 import torch
 import transformers
 
-from flantune.models.packed_attention import NAME
+from flantune.models.adapters import add_adapter
+from flantune.models.packed_attention import NAME, register
 from flantune.models.relative_bias import give_bias_by_distance
+from flantune.recipe.schema import Adapter
 
 VOCABULARY = 97
 COMMON = {
@@ -92,6 +94,17 @@ def tiny(family: str, attention: str, *, dtype: torch.dtype = torch.float32) -> 
             parameter.data.add_(0.1 * torch.randn(parameter.shape).to(dtype))
     if attention == NAME:
         give_bias_by_distance(model)
+    return model.eval()
+
+
+def adapted(family: str, method: str, **choice: Any) -> Any:
+    """A tiny model with an adapter that is no longer at its start."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(2)
+        model = add_adapter(tiny(family, register()), Adapter(method=method, rank=4, **choice), base_name="tiny")
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape))
     return model.eval()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from families import FAMILIES, examples, tiny
+from families import FAMILIES, adapted, examples, tiny
 from flantune.errors import FlantuneError
 from flantune.models.adapters import add_adapter
 from flantune.models.packed_attention import register
@@ -19,17 +19,6 @@ from flantune.training.loss import weighted_sum
 from tiny import tiny_tokenizer
 
 METHODS = ["lora", "rslora", "dora", "ia3"]
-
-
-def adapted(family: str, method: str, **choice):
-    """A tiny model with an adapter that is no longer at its start."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(2)
-        model = add_adapter(tiny(family, register()), Adapter(method=method, rank=4, **choice), base_name="tiny")
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape))
-    return model
 
 
 def tiny_t5():

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 from kills import steps_of
 from runs import write_recipe
-from trials import Trials
 
 # Sums over ranks are grouped otherwise than sums over micro-batches: rounding of float32, and no more.
 LOSS, WEIGHT = 1e-5, 1e-5
@@ -25,12 +24,6 @@ LOSS, WEIGHT = 1e-5, 1e-5
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("ranks")
-
-
-@pytest.fixture(scope="module")
-def trials(folder):
-    with Trials(folder / "cache") as trials:
-        yield trials
 
 
 @pytest.fixture(scope="module")

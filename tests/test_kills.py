@@ -18,7 +18,6 @@ from kills import (
     write_t0_recipe,
 )
 from runs import write_recipe
-from trials import Trials
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FLANTUNE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -27,12 +26,6 @@ DATA = Path(os.environ.get("FLANTUNE_TEST_DATA", REPOSITORY.parent / "shared" / 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("kills")
-
-
-@pytest.fixture(scope="module")
-def trials(folder):
-    with Trials(folder / "cache") as trials:
-        yield trials
 
 
 @pytest.fixture(scope="module")

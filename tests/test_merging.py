@@ -10,26 +10,14 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from families import examples, tiny
+from families import adapted, examples, tiny
 from flantune.errors import FlantuneError
-from flantune.models.adapters import add_adapter
 from flantune.models.interpolation import interpolate, shares
 from flantune.models.merging import check_merge, difference, merged, next_logits
 from flantune.models.packed_attention import register
-from flantune.recipe.schema import Adapter
 from runs import command, write_recipe
 
 PROMPTS = [inputs for inputs, _, _ in examples(seed=1, count=64)]
-
-
-def adapted(family: str, method: str, **choice):
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(2)
-        model = add_adapter(tiny(family, register()), Adapter(method=method, rank=4, **choice), base_name="tiny")
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape))
-    return model.eval()
 
 
 @pytest.mark.parametrize("method", ["lora", "rslora", "dora", "ia3"])

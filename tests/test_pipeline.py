@@ -226,8 +226,8 @@ def test_a_target_that_fits_no_row_is_dropped_counted_and_warned_about(folder, r
     template = plan["tasks"][0]["samples"]["dropped"][0]["template"]
     assert plan["warnings"][0] == (
         f"long: {plan['tasks'][0]['dropped']} of 64 draws have a target that is longer than a packed row and are "
-        f"dropped (such as long-train.jsonl:10 in template {template}); raise the capacity or leave such rows out "
-        "with `where`"
+        f"dropped (such as long-train.jsonl:10 in template {template}); raise mixture.capacity (of an "
+        "encoder-decoder mixture.target_capacity) or leave such rows out with `where`"
     )
 
 

@@ -180,7 +180,8 @@ def test_the_plan_shows_where_examples_are_dropped_and_shortened(tmp_path):
     assert [sample["place"].endswith(f"texts.jsonl:{line}") for sample, line in ((cut, 2), (lost, 3))] == [True, True]
     assert made["warnings"] == [
         "texts: 1 of 3 draws have a target that is longer than a packed row and are dropped (such as texts.jsonl:3 in "
-        "template t0); raise the capacity or leave such rows out with `where`",
+        "template t0); raise mixture.capacity (of an encoder-decoder "
+        "mixture.target_capacity) or leave such rows out with `where`",
         "texts: 1 of 2 prompts are shortened to fit into a packed row (such as texts.jsonl:2 in template t0); raise "
         "mixture.capacity, or see that what gives way is not asked for",
     ]

@@ -55,7 +55,8 @@ def sample(line, **said):
                 "samples": {"dropped": [sample(7, reason=LONG_TARGET)], "shortened": []},
             },
             "mails: 10 of 100 draws have a target that is longer than a packed row and are dropped (such as "
-            "mails.csv:7 in template polite); raise the capacity or leave such rows out with `where`",
+            "mails.csv:7 in template polite); raise mixture.capacity (of an encoder-decoder "
+            "mixture.target_capacity) or leave such rows out with `where`",
         ),
         ({"draws": 100, "shortened": 1}, None),
         (

@@ -213,7 +213,7 @@ def test_a_target_longer_than_the_target_capacity_is_dropped_and_a_prompt_longer
 
 def test_the_target_capacity_of_a_mixture_holds_its_longest_target_and_is_the_same_each_time():
     lengths = rule(window=len(SIZED), capacity=60)
-    chosen = {with_target_capacity([member(sized())], lengths, ByteEncoder()).target_capacity for _ in range(2)}
+    chosen = {with_target_capacity([member(sized())], lengths, ByteEncoder(), 600).target_capacity for _ in range(2)}
     assert chosen == {
         fitting_target_capacity([len(r["text"]) + 1 for r in SIZED], [len(r["answer"]) + 1 for r in SIZED], 60)
     }
@@ -222,5 +222,5 @@ def test_the_target_capacity_of_a_mixture_holds_its_longest_target_and_is_the_sa
 
 def test_a_mixture_none_of_whose_draws_fits_has_no_target_capacity():
     with pytest.raises(FlantuneError) as told:
-        with_target_capacity([member(sized())], rule(capacity=2), ByteEncoder())
-    assert str(told.value) == "of the first 256 draws none fits into a packed row of 2 tokens; raise mixture.capacity"
+        with_target_capacity([member(sized())], rule(capacity=2), ByteEncoder(), 600)
+    assert str(told.value) == "of 600 draws none fits into a packed row of 2 tokens; raise mixture.capacity"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from flantune.errors import FlantuneError
-from flantune.mixture.elsewhere import Elsewhere
+from flantune.mixture.order import Order
 from flantune.mixture.shards import listed
 from flantune.preparation import mix
 from flantune.progress import Listener, Silent
@@ -83,20 +83,23 @@ def make_order(
     """
     listener = listener or Silent()
     order = mix(recipe, listener=listener).order(workers=workers, orders=out)
-    elsewhere = Elsewhere(out) if out is not None else None
-    there = set(elsewhere.windows(order.key)) if elsewhere is not None else set(listed(order.folder))
+    there = _there(order)
     todo = [number for number in part.windows(order.windows) if number not in there]
     listener.phase("order", len(todo))
     for path in order.made(todo):
-        if elsewhere is not None:
-            elsewhere.put(order.key, path)
+        if order.elsewhere is not None:
+            order.elsewhere.put(order.key, path)
         listener.advance(1)
-    here = elsewhere.windows(order.key) if elsewhere is not None else listed(order.folder)
-    missing = order.windows - len(here)
+    missing = order.windows - len(_there(order))
     whole = not missing and part.of == 1
     if whole:
         order.complete()
     return Made(order.key, order.windows, len(todo), missing, len(order) if whole else None, out or str(order.folder))
+
+
+def _there(order: Order) -> set[int]:
+    """The windows that lie where they are to lie."""
+    return set(listed(order.folder) if order.elsewhere is None else order.elsewhere.windows(order.key))
 
 
 def make_order_with_ray(

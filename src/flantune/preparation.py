@@ -199,11 +199,11 @@ def mix(recipe: Recipe, *, listener: Listener | None = None) -> Mixed:
     if encoder.paired:
         rule = replace(rule, target_capacity=mixture.target_capacity or mixture.capacity)
     members = measured(audited.members, rule, encoder)
-    if encoder.paired and mixture.target_capacity is None:
-        rule = with_target_capacity(members, rule, encoder)
     draws = training.draws or draws_of(shape_of(members, rule), training.epochs)
     rule = replace(rule, phases=phases_at(recipe, draws))
     members = in_phases(recipe, members, [start for start, _ in rule.phases])
+    if encoder.paired and mixture.target_capacity is None:
+        rule = with_target_capacity(members, rule, encoder, draws)
     return Mixed(recipe, trained, unseen, allowed, encoder, questions, audited, members, rule, draws)
 
 

@@ -10,6 +10,7 @@ from flantune.errors import FlantuneError
 from flantune.mixture.packing import fitting_target_capacity
 from flantune.mixture.window import Encoder, Member, MixtureRule, WindowBuilder
 
+WINDOWS = 8  # of a run, of SAMPLE draws each
 SAMPLE = 256  # draws of each task; the mean of lengths that vary by their own size is known to 6 % then
 
 
@@ -43,20 +44,27 @@ def _measured(member: Member, rule: MixtureRule, encoder: Encoder) -> Member:
     return replace(member, lengths={"target_tokens": Fraction(targets, SAMPLE), "tokens": Fraction(tokens, SAMPLE)})
 
 
-def with_target_capacity(members: Sequence[Member], rule: MixtureRule, encoder: Encoder) -> MixtureRule:
-    """The rule with the target capacity that suits the first draws of the mixture, for an encoder-decoder.
+def with_target_capacity(members: Sequence[Member], rule: MixtureRule, encoder: Encoder, draws: int) -> MixtureRule:
+    """The rule with the target capacity that suits some windows of an encoder-decoder's run, spread evenly over it.
+
+    A target longer than all in them may come later; then it is dropped and the plan tells of it, so they are many.
 
     Raises:
         FlantuneError: A row that cannot be rendered, or no draw that fits into a packed row.
     """
-    open_ended = replace(rule, target_capacity=rule.capacity, window=SAMPLE, phases=())
-    rows, _ = WindowBuilder(members, open_ended, encoder).window(0, SAMPLE)
-    segments = [segment for row in rows for segment in row]
+    builder = WindowBuilder(members, replace(rule, target_capacity=rule.capacity, window=SAMPLE), encoder)
+    windows = [builder.window(number, draws)[0] for number in evenly(-(-draws // SAMPLE), WINDOWS)]
+    segments = [segment for rows in windows for row in rows for segment in row]
     if not segments:
         raise FlantuneError(
-            f"of the first {SAMPLE} draws none fits into a packed row of {rule.capacity} tokens; raise mixture.capacity"
+            f"of {min(draws, SAMPLE * WINDOWS)} draws none fits into a packed row of {rule.capacity} tokens; "
+            "raise mixture.capacity"
         )
-    inputs, targets = (
-        [len(ids) for ids in each] for each in zip(*((s.input_ids, s.target_ids) for s in segments), strict=True)
-    )
+    inputs, targets = [len(s.input_ids) for s in segments], [len(s.target_ids) for s in segments]
     return replace(rule, target_capacity=fitting_target_capacity(inputs, targets, rule.capacity))
+
+
+def evenly(total: int, most: int) -> list[int]:
+    """Numbers below `total`: all, or as many as `most`, spread evenly."""
+    counted = min(total, most)
+    return [number * total // counted for number in range(counted)]

@@ -118,6 +118,7 @@ class Order:
     Attributes:
         key: Of everything it depends on.
         folder: `folder/KEY`.
+        elsewhere: As given.
         windows: How many there are.
     """
 
@@ -137,7 +138,7 @@ class Order:
         self.key = order_key(members, rule, draws, encoder)
         self.folder = folder / self.key
         self.windows = -(-draws // rule.window)
-        self._elsewhere, self._awaited = elsewhere, awaited
+        self.elsewhere, self._awaited = elsewhere, awaited
         self._builder = WindowBuilder(members, rule, encoder)
         self._writers = Writers(self._builder, self.folder, draws, writers) if writers and not awaited else None
         if self._writers is not None:
@@ -174,7 +175,7 @@ class Order:
 
     def _make(self, number: int) -> None:
         """Has the window's file in the folder."""
-        fetched = self._elsewhere.fetch(self.key, number, self.folder) if self._elsewhere is not None else None
+        fetched = self.elsewhere.fetch(self.key, number, self.folder) if self.elsewhere is not None else None
         if fetched is not None:
             self._files[number] = [fetched]
         elif self._awaited and number not in self._files:  # a damaged one nobody makes again but who finds it

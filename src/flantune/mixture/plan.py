@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flantune.mixture.draw import DrawFunction
+from flantune.mixture.lengths import evenly
 from flantune.mixture.order import Order
 from flantune.mixture.tally import Tally, added
 from flantune.mixture.variants import planned_variants
@@ -19,8 +20,7 @@ PLANNED_WINDOWS = 32  # whose tokens a plan counts; it is exact for orders that 
 
 def planned_windows(windows: int) -> list[int]:
     """The windows that a plan counts: all, or as many as `PLANNED_WINDOWS`, spread evenly over the run."""
-    counted = min(windows, PLANNED_WINDOWS)
-    return [number * windows // counted for number in range(counted)]
+    return evenly(windows, PLANNED_WINDOWS)
 
 
 def plan(

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flantune.files import disk_errors, file_digest
+from flantune.files import file_aside, file_digest
 from flantune.mixture.window import PackedRow, Segment
 
 NAME = re.compile(r"window-(\d{6,})-([0-9a-f]{32})\.arrow")
@@ -48,20 +47,9 @@ def write_window(folder: Path, number: int, rows: Sequence[PackedRow], dropped: 
     Raises:
         FlantuneError: The disk is full or cannot be written.
     """
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=".window-", dir=folder)
-        os.close(handle)
-        try:
-            _write(Path(aside), rows, {"window": number, "dropped": dropped})
-            path = folder / f"window-{number:06d}-{file_digest(Path(aside))[:32]}.arrow"
-            Path(aside).chmod(0o644)
-            os.replace(aside, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(aside)
-            raise
-    return path
+    with file_aside(folder, ".window-") as aside:
+        _write(aside, rows, {"window": number, "dropped": dropped})
+        return aside.replace(folder / f"window-{number:06d}-{file_digest(aside)[:32]}.arrow")
 
 
 def _write(path: Path, rows: Sequence[PackedRow], told: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-TARGET_TOO_LONG = "target longer than a packed row"
-PROMPT_TOO_LONG = "prompt and target longer than a packed row"
+from flantune.mixture.window import PROMPT_TOO_LONG, TARGET_TOO_LONG
+
 MOST_EPOCHS = 4  # up to four, repeated rows are worth nearly as much as new ones (Muennighoff et al. 2023)
 MOST_OF_THE_LOSS = 0.6
 LITTLE_OF_THE_LOSS = 0.02
@@ -48,7 +48,8 @@ def target_too_long(task: Task, tasks: int) -> str | None:
         return None
     return (
         f"{task['task']}: {lost:,} of {_drawn(task):,} draws have a target that is longer than a packed row and are "
-        f"dropped{_such_as(task, 'dropped', TARGET_TOO_LONG)}; raise the capacity or leave such rows out with `where`"
+        f"dropped{_such_as(task, 'dropped', TARGET_TOO_LONG)}; raise mixture.capacity (of an encoder-decoder "
+        "mixture.target_capacity) or leave such rows out with `where`"
     )
 
 

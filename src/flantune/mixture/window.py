@@ -26,6 +26,8 @@ from flantune.tasks.template import EmptyText
 
 Way = TypeVar("Way")
 LossPer = Literal["token", "example", "square_root", "task"]
+TARGET_TOO_LONG = "target longer than a packed row"
+PROMPT_TOO_LONG = "prompt and target longer than a packed row"
 LENGTH_POWER: dict[str, float] = {"token": 0.0, "square_root": 0.5, "example": 1.0, "task": 0.0}
 
 
@@ -389,7 +391,7 @@ class WindowBuilder:
         """The example, or the reason why it is dropped. Exemplars give way first, then the field that may."""
         room, kept, whole = self._room(len(targets)), len(shown), len(inputs)
         if room < 1:
-            return "target longer than a packed row"
+            return TARGET_TOO_LONG
         member = self.members[example.task]
         if len(inputs) > room and kept:
             prompt, kept = fitting(
@@ -400,7 +402,7 @@ class WindowBuilder:
         if len(inputs) > room:
             inputs = self._shortened(member.task, example.asked, rendered[0], room) or inputs
         if len(inputs) > room:
-            return "prompt and target longer than a packed row"
+            return PROMPT_TOO_LONG
         weight = member.loss_weight * len(targets) ** -LENGTH_POWER[self.rule.per]
         at = example.number, example.task, example.row, example.template, example.options, kept
         return Segment(*at, whole - len(inputs), inputs, targets, weight)

@@ -151,10 +151,6 @@ class PromptFormat:
         """An answer's text, control tokens left out."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def lossy(self, text: str) -> bool:
-        """Whether a text comes back changed: T5's own tokenizer has no line breaks and no braces."""
-        return self.text(self._plain(text)) != text
-
     def fingerprint(self) -> str:
         """Changes whenever the ids for some text may change."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)

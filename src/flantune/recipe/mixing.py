@@ -269,7 +269,7 @@ class Mixture(Strict):
     target_capacity: int | None = Field(
         None,
         ge=1,
-        description="Target tokens a packed row of an encoder-decoder holds; by default what suits the first draws: "
+        description="Target tokens a packed row of an encoder-decoder holds; by default what suits a sample: "
         "a little over the targets' share of the inputs, and no less than the longest.",
     )
 
