@@ -101,11 +101,11 @@ def _such_as(task: Task, kind: str, reason: str | None = None) -> str:
     return ""
 
 
-# Learning rates that are usual, by what is trained and how; a warning is due far outside, not at the border. Sources:
-# full fine-tuning: 2e-5 (Alpaca, Vicuna; Tulu 3 1e-5 to 5e-6, arXiv:2411.15124) to 1e-3 (SmolLM2-135M-Instruct);
-# LoRA: 1e-4 to 2e-4 (Dettmers et al. 2023, arXiv:2305.14314), 2e-4 (Hu et al. 2022, arXiv:2106.09685); IA3: 3e-3 (Liu
-# et al. 2022, arXiv:2205.05638); Adafactor, whose step is in proportion to a weight's size: 1e-3 (Raffel et al. 2020,
-# arXiv:1910.10683), 5e-4 to 1e-3 for FLAN-T5 (Chung et al. 2022, arXiv:2210.11416).
+# A tenth to ten times what is usual, and more; where exactly a warning begins is a choice of ours. Usual are, for full
+# fine-tuning of decoders, 2e-5 (Alpaca) and more for small models; for LoRA 1e-4 to 2e-4 (Hu et al. 2022,
+# arXiv:2106.09685; Dettmers et al. 2023, arXiv:2305.14314); for IA3 3e-3 (Liu et al. 2022, arXiv:2205.05638); for
+# Adafactor, whose step is in proportion to a weight's size, 5e-4 to 1e-3 (Raffel et al. 2020, arXiv:1910.10683;
+# Chung et al. 2022, arXiv:2210.11416).
 LEARNING_RATES = {
     "full fine-tuning": (1e-6, 2e-3),
     "LoRA": (1e-5, 5e-3),
