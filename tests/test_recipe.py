@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,16 @@ YAML_MISTAKES = {
 }
 
 
+@pytest.fixture
+def usual_depth():
+    """Python's own limit of calls inside calls: what compiles models raises it for the whole process."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("usual_depth")
 @pytest.mark.parametrize("mistake", YAML_MISTAKES)
 def test_what_is_no_usable_yaml_is_told_with_its_line(tmp_path, mistake):
     text, message = YAML_MISTAKES[mistake]
