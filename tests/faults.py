@@ -1,38 +1,32 @@
-"""A fault at every call to the file system of a save: the process is killed there, the disk fails, or it is full.
+"""A fault at every system call of a save and of a restore: the process is killed there, or the disk fails or is full.
 
-Usage: python tests/faults.py FOLDER
+Usage: LD_PRELOAD=system_calls.so python tests/faults.py FOLDER FAULT...
 Prints a JSON line for each fault: its kind, the number and name of the call, the exit code of the process, what it
-said, and the step of the checkpoint that is found afterwards.
+said, the step of the checkpoint that is found afterwards, how another save ends, and what then lies in the folder.
 """
 
 from __future__ import annotations
 
-import errno
-import io
 import json
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
+import system_calls
 from flantune.errors import FlantuneError
 from flantune.training.checkpoint import Checkpoints
 from flantune.training.position import Position
 
-FAULTS = ("kill", "EIO", "ENOSPC")
-CALLS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.scandir", "os.listdir")
 TENSORS = {"master.weight": torch.arange(1000, dtype=torch.float32), "step.weight": torch.tensor(3.0)}
 
 
-def checkpoints(folder: Path, told: list[str] | None = None) -> Checkpoints:
+def checkpoints(folder: Path) -> Checkpoints:
     """The checkpoints of a run in the folder, of which one is kept."""
-    report = (told if told is not None else []).append
-    return Checkpoints(folder, keep=1, recipe_digest="recipe", order_key="order", report=report)
+    return Checkpoints(folder, keep=1, recipe_digest="recipe", order_key="order", report=lambda line: None)
 
 
 def save(folder: Path, step: int) -> None:
@@ -42,118 +36,62 @@ def save(folder: Path, step: int) -> None:
     saving.wait()
 
 
-class Calls:
-    """Counts calls to the file system, and lets one of them fail.
-
-    Args:
-        fault: One of `FAULTS`; None lets nothing fail.
-        at: Number of the call.
-    """
-
-    def __init__(self, fault: str | None = None, at: int = -1) -> None:
-        self._fault, self._at = fault, at
-        self.names: list[str] = []
-
-    def __call__(self, name: str, half: Callable[[], Any] = lambda: None) -> None:
-        """A call; `half` does a part of it, which a process that is killed or a full disk may leave."""
-        self.names.append(name)
-        if len(self.names) - 1 == self._at:
-            half()
-            if self._fault == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            number = getattr(errno, str(self._fault))
-            raise OSError(number, os.strerror(number))
-
-    def install(self) -> None:
-        """For the rest of this process's life."""
-        sys.addaudithook(lambda event, arguments: self(event) if event in CALLS else None)
-        fsync, opened = os.fsync, io.open
-
-        def counted_fsync(fd: Any) -> None:
-            self("fsync")
-            fsync(fd)
-
-        def counted_open(*arguments: Any, **options: Any) -> Any:
-            file = opened(*arguments, **options)
-            return CountedFile(file, self) if file.writable() else file
-
-        os.fsync, io.open = counted_fsync, counted_open
+def restored(folder: Path) -> str:
+    """The step of the newest checkpoint; all that it holds has been read."""
+    found = checkpoints(folder).restore()
+    assert found is not None
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in TENSORS.items())
+    return str(found.position.step)
 
 
-class CountedFile:
-    """A file whose writes are calls."""
-
-    def __init__(self, file: Any, calls: Calls) -> None:
-        self._file, self._calls = file, calls
-
-    def write(self, data: Any) -> int:
-        """A call that may leave the first half."""
-
-        def half() -> None:
-            self._file.write(data[: len(data) // 2])
-            self._file.flush()
-
-        self._calls("write", half)
-        return int(self._file.write(data))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> CountedFile:
-        return self
-
-    def __exit__(self, *raised: Any) -> None:
-        self._file.__exit__(*raised)
+def ended(work: Callable[[], object]) -> tuple[int, str]:
+    """Exit code that a command would have, and the result of some work or its error; code 2 is of the user's kind."""
+    try:
+        return 0, str(work())
+    except FlantuneError as error:
+        return 2, str(error)
+    except Exception as error:
+        return 1, repr(error)
 
 
-def in_a_fork(work: Callable[[], str]) -> tuple[int, str]:
-    """Exit code (minus the signal) and result of some work; code 2 is an error of the user's kind."""
-    told, tell = os.pipe()
+def killed(work: Callable[[], object]) -> tuple[int, str]:
+    """The same of a process of its own, which a signal may end."""
     process = os.fork()
     if process == 0:
-        code, said = 1, ""
-        try:
-            said, code = work(), 0
-        except FlantuneError as error:
-            said, code = str(error), 2
-        except BaseException as error:
-            said = repr(error)
-        os.write(tell, said.encode())
-        os._exit(code)
-    os.close(tell)
-    with os.fdopen(told) as reading:
-        said = reading.read()
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said
+        os._exit(ended(work)[0])
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), ""
 
 
-def faulty(folder: Path, fault: str | None, at: int) -> tuple[int, str]:
-    """Saves step 2 with a fault; the result is the names of the calls."""
+def faulty(folder: Path, fault: str, at: int, work: Callable[[], object]) -> tuple[tuple[int, str], list[str]]:
+    """How some work ends that meets a fault, and the names of its calls."""
+    log = folder.with_suffix(".calls")
+    log.unlink(missing_ok=True)
 
-    def work() -> str:
-        calls = Calls(fault, at)
-        calls.install()
-        save(folder, 2)
-        return " ".join(calls.names)
+    def armed() -> object:
+        with system_calls.armed(folder, fault, at, log):
+            return work()
 
-    return in_a_fork(work)
+    how = (killed if fault == "kill" else ended)(armed)
+    return how, log.read_text().split()
 
 
-def main(folder: Path) -> None:
-    """Tries every fault, each on a folder that holds step 1."""
+def main(folder: Path, faults: list[str]) -> None:
+    """Tries every fault of a kind at every call, each on a folder that holds step 1; and in reading step 1."""
     save(folder / "whole", 1)
-    shutil.copytree(folder / "whole", folder / "counted")
-    names = faulty(folder / "counted", None, -1)[1].split()
-    for fault in FAULTS:
-        for at, name in enumerate(names):
-            tried = folder / f"{fault}-{at}"
-            shutil.copytree(folder / "whole", tried)
-            code, said = faulty(tried, fault, at)
-            found = in_a_fork(lambda tried=tried: json.dumps(checkpoints(tried).restore().position.step))  # type: ignore[union-attr]
-            again = in_a_fork(lambda tried=tried: str(save(tried, 3)))
-            left = sorted(path.name for path in tried.iterdir())
-            print(json.dumps([fault, at, name, code, said, found, again, left]))
-            shutil.rmtree(tried)
+    for what, work in (("save", lambda tried: save(tried, 2)), ("restore", restored)):
+        tried = folder / what
+        shutil.copytree(folder / "whole", tried)
+        names = faulty(tried, "none", 0, lambda work=work, tried=tried: work(tried))[1]
+        for fault in faults:
+            for at, name in enumerate(names):
+                shutil.rmtree(tried)
+                shutil.copytree(folder / "whole", tried)
+                (code, said), _ = faulty(tried, fault, at, lambda work=work, tried=tried: work(tried))
+                found = ended(lambda tried=tried: restored(tried))
+                again = ended(lambda tried=tried: save(tried, 3))
+                left = sorted(path.name for path in tried.iterdir())
+                print(json.dumps([what, fault, at, name, code, said, found, again, left]))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

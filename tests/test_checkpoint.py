@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import faults
+import system_calls
 from flantune.errors import FlantuneError
 from flantune.files import file_digest
 from flantune.training.checkpoint import Checkpoints, Restored
@@ -77,33 +80,113 @@ def test_a_tensor_that_changes_while_it_is_written_is_saved_as_it_was(tmp_path, 
 # --- faults
 
 
-def test_a_fault_at_any_call_to_the_file_system_leaves_a_whole_checkpoint(tmp_path):
-    tried = subprocess.run([sys.executable, faults.__file__, str(tmp_path)], capture_output=True, text=True, check=True)
+DISK = {
+    "EIO": "the disk cannot be read or written here; check it",
+    "gone": "the disk cannot be read or written here; check it",
+    "ENOSPC": "no space left on the disk; free some",
+    "full": "no space left on the disk; free some",
+    "EDQUOT": "the disk quota is used up; free some",
+    "EINTR": "the file system was interrupted; start again",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(system_calls.COMPILER is None, reason="no C compiler")
+def test_a_fault_at_any_system_call_leaves_a_whole_checkpoint_and_is_told_in_a_line(tmp_path):
+    tried = subprocess.run(
+        [sys.executable, faults.__file__, str(tmp_path), *(fault for fault in system_calls.FAULTS if fault != "none")],
+        env={**os.environ, "LD_PRELOAD": str(system_calls.built(tmp_path))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     outcomes = [json.loads(line) for line in tried.stdout.splitlines()]
-    assert len(outcomes) > 90
+    assert len(outcomes) > 1000
+    ended = set()
     for outcome in outcomes:
-        fault, at, _, code, said, found, again, left = outcome
-        assert found in ([0, "1"], [0, "2"]), outcome
+        what, fault, _, _, code, said, found, again, left = outcome
+        assert found in ([0, "1"], [0, "2"] if what == "save" else [0, "1"]), outcome
         assert (again, left) == ([0, "None"], ["step-3"]), outcome
         if fault == "kill":
-            assert code == -9, outcome
-        elif code != 0:  # else the call was not needed
-            run = tmp_path / f"{fault}-{at}"
-            what = "no space left on the disk; free some" if fault == "ENOSPC" else "the disk cannot be read or written"
+            assert code == -signal.SIGKILL, outcome
+        elif code == 0:  # the call was not needed, or was made again
+            assert found[1] == ("2" if what == "save" else said), outcome
+        elif what == "save":
             assert code == 2, outcome
-            assert said.startswith(f"{run / 'step-2'}: {what}"), outcome
-            assert said.endswith(f", or choose another folder; then go on with: flantune train --resume {tmp_path}")
-    assert {outcome[5][1] for outcome in outcomes} == {"1", "2"}
+            assert said.startswith(f"{tmp_path / what / 'step-2'}: {DISK[fault]}"), outcome
+            assert said.endswith(f"; then go on with: flantune train --resume {tmp_path}"), outcome
+        else:
+            assert code == 2, outcome
+            assert said.startswith(f"{tmp_path / what}"), outcome
+        ended.add((what, fault, code, found[1]))
+    for fault in system_calls.FAULTS:  # in each of these ways, and both before and after the new one was whole
+        if fault in DISK:
+            assert ended >= {("save", fault, 2, "1"), ("save", fault, 2, "2"), ("save", fault, 0, "2")} - {
+                ("save", "gone", 0, "2")
+            }
 
 
-def test_a_failed_save_is_told_at_the_next_step_and_leaves_the_one_before(tmp_path):
+def test_a_save_that_fails_otherwise_is_told_in_a_line_and_leaves_the_one_before(tmp_path):
     saving = made(tmp_path / "run" / "checkpoints", 1)
-    (tmp_path / "run" / "checkpoints" / "step-2").write_text("a file in the way")
+    in_the_way = tmp_path / "run" / "checkpoints" / "step-2"
+    in_the_way.write_text("a file in the way")
     saving.save(Position(2, 8, ""), 4, {"master.w": torch.zeros(1)})
-    with pytest.raises((FlantuneError, OSError)):
+    with pytest.raises(FlantuneError) as refused:
         saving.wait()
-    (tmp_path / "run" / "checkpoints" / "step-2").unlink()
+    assert str(refused.value) == (
+        f"{in_the_way}: cannot be written (Is a directory); mend that; "
+        f"then go on with: flantune train --resume {tmp_path / 'run'}"
+    )
+    in_the_way.unlink()
     assert restored(saving).position.step == 1
+
+
+def test_a_save_that_fails_is_told_at_the_next_step(tmp_path):
+    saving = made(tmp_path / "c", 1)
+    (tmp_path / "c" / "step-2").write_text("a file in the way")
+    saving.save(Position(2, 8, ""), 4, {"master.w": torch.zeros(1)})
+    with pytest.raises(FlantuneError):
+        while True:  # each time after a step
+            saving.check()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("not allowed to mount")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_is_full_ends_in_a_line_and_the_last_one_stays_whole(small_disk):
+    folder = small_disk / "run" / "checkpoints"
+    saving = made(folder, 1, 2, keep=1)
+    saving.save(Position(3, 12, ""), 4, {"master.w": torch.zeros(2 << 20)})
+    with pytest.raises(FlantuneError) as refused:
+        saving.wait()
+    assert str(refused.value) == (
+        f"{folder / 'step-3'}: no space left on the disk; free some, or choose another folder; "
+        f"then go on with: flantune train --resume {small_disk / 'run'}"
+    )
+    assert names(folder) == ["step-2"]
+    assert restored(saving).position.step == 2
+    assert restored(made(folder, 3)).position.step == 3
+
+
+def test_a_save_has_the_space_of_what_a_killed_one_left(small_disk):
+    left = small_disk / ".step-1.unfinished-abc"
+    left.mkdir()
+    (left / "state.safetensors").write_bytes(bytes(3 << 20))
+    saving = made(small_disk)
+    saving.save(Position(2, 8, ""), 4, {"master.w": torch.zeros(1 << 19)})
+    saving.wait()
+    assert names(small_disk) == ["step-2"]
 
 
 @pytest.mark.parametrize("harm", ["a changed byte", "a cut"])

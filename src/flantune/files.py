@@ -24,6 +24,8 @@ DISK_ERRORS = {
     errno.EACCES: "not allowed to write here; choose another folder",
     errno.EIO: "the disk cannot be read or written here; check it, or choose another folder",
     errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EINTR: "the file system was interrupted; start again",
+    errno.EFBIG: "a file may not become as large as it has to (ulimit -f); allow it, or choose another folder",
 }
 
 
@@ -32,18 +34,19 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turns a full or read-only disk into one line that names the path.
 
     Raises:
-        FlantuneError: No space left, quota exceeded, no permission, read-only file system.
+        FlantuneError: No space left, quota exceeded, no permission, read-only file system, a disk that fails.
     """
     try:
         yield
     except Exception as error:
-        number = _error_number(error)
-        if number in DISK_ERRORS:
-            raise FlantuneError(DISK_ERRORS[number], path) from error
+        # Closing what could not be closed is an error of its own (EBADF), which hides the first.
+        for number in (_error_number(error), _error_number(error.__context__)):
+            if number in DISK_ERRORS:
+                raise FlantuneError(DISK_ERRORS[number], path) from error
         raise
 
 
-def _error_number(error: Exception) -> int | None:
+def _error_number(error: BaseException | None) -> int | None:
     """The operating system's number of an error; libraries written in Rust or C++ tell it in their message only."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno

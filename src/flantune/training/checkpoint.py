@@ -91,6 +91,8 @@ class Checkpoints:
     def _write(self, position: Position, rows_per_step: int, tensors: Mapping[str, Tensor]) -> None:
         target = self.folder / f"step-{position.step}"
         try:
+            with disk_errors(self.folder):
+                self._remove_unfinished()  # first: it may be what fills the disk
             with whole_folder(target) as aside:
                 written = write_tensors(aside / STATE, tensors)
                 if file_digest(aside / STATE) != written:
@@ -105,9 +107,14 @@ class Checkpoints:
                 write_text(aside / RECORD, _rendered(record))
             with disk_errors(self.folder):
                 self._remove_all_but_newest(position.step)
-        except FlantuneError as error:
-            run = self.folder.parent
-            raise FlantuneError(f"{error.message}; then go on with: flantune train --resume {run}", target) from error
+        except (FlantuneError, OSError) as error:
+            why = (
+                error.message
+                if isinstance(error, FlantuneError)
+                else f"cannot be written ({error.strerror}); mend that"
+            )
+            remedy = f"then go on with: flantune train --resume {self.folder.parent}"
+            raise FlantuneError(f"{why}; {remedy}", target) from error
 
     def _remove_all_but_newest(self, step: int) -> None:
         """Keeps the newest of those up to a step; a later one stems from before a resume, and is replaced or stays."""
@@ -137,9 +144,10 @@ class Checkpoints:
         """The newest checkpoint that is as it was written; None where there is none.
 
         Raises:
-            FlantuneError: All are damaged, or it belongs to another recipe or other data.
+            FlantuneError: All are damaged, the disk fails, or it belongs to another recipe or other data.
         """
-        found = self._all()
+        with disk_errors(self.folder):
+            found = self._all()
         for path in reversed(found):
             record = _read_record(path)
             if record is not None:
@@ -195,7 +203,14 @@ def _is_whole(path: Path, written: str) -> bool:
 
 
 def _restored(path: Path, record: dict[str, Any]) -> Restored:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     position = Position(record["step"], record["row"], record["draws"])
-    return Restored(position, record["rows_per_step"], load_file(path / STATE))
+    try:
+        tensors = load_file(path / STATE)
+    except (OSError, RuntimeError, SafetensorError) as error:  # each of the libraries that read has its own
+        raise FlantuneError(
+            f"was whole and cannot be read now: {error}; check the disk, then start again", path
+        ) from error
+    return Restored(position, record["rows_per_step"], tensors)
