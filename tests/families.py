@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from flantune.models.adapters import add_adapter
+from flantune.models.given_positions import give_positions
 from flantune.models.packed_attention import NAME, register
 from flantune.models.relative_bias import give_bias_by_distance
 from flantune.recipe.schema import Adapter
@@ -38,6 +39,19 @@ T5 = {
     "eos_token_id": 1,
 }
 GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+BART = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 64,  # fewer than the tokens of a stream
+    "dropout": 0.0,
+    "decoder_start_token_id": 2,
+}
 T5GEMMA = COMMON | {
     "head_dim": 8,
     "query_pre_attn_scalar": 8,
@@ -54,6 +68,14 @@ ENCODER_DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
         "T5GemmaConfig",
         {"encoder": T5GEMMA, "decoder": T5GEMMA, "vocab_size": VOCABULARY, "dropout_rate": 0.0, "bos_token_id": 2},
     ),
+    "bart": ("BartConfig", BART),
+    "mbart": ("MBartConfig", BART | {"scale_embedding": True}),
+    "pegasus": ("PegasusConfig", BART),
+    "marian": ("MarianConfig", BART | {"pad_token_id": 0, "activation_function": "swish"}),
+    "blenderbot": ("BlenderbotConfig", BART),
+    "blenderbot_small": ("BlenderbotSmallConfig", BART),
+    "plbart": ("PLBartConfig", BART),
+    "m2m_100": ("M2M100Config", BART | {"pad_token_id": 0}),
 }
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", COMMON | {"tie_word_embeddings": True}),
@@ -94,6 +116,7 @@ def tiny(family: str, attention: str, *, dtype: torch.dtype = torch.float32) -> 
             parameter.data.add_(0.1 * torch.randn(parameter.shape).to(dtype))
     if attention == NAME:
         give_bias_by_distance(model)
+        give_positions(model)
     return model.eval()
 
 

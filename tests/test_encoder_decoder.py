@@ -19,7 +19,7 @@ from flantune.recipe.schema import Adapter
 from flantune.tasks.conversation import Conversation
 from flantune.training.activation_checkpointing import checkpoint_activations
 from flantune.training.loss import weighted_sum
-from tiny import save_tiny_t5, tiny_t5_tokenizer
+from tiny import save_tiny_bart, save_tiny_t5, tiny_t5_tokenizer
 
 PROMPTS = [f"Rate {'very ' * (i % 7)}well number {i * 37 % 101}, from {i} to 5" for i in range(24)]
 TOKENIZER = tiny_t5_tokenizer()
@@ -29,6 +29,11 @@ FORMAT = PromptFormat(TOKENIZER, "", (TOKENIZER.eos_token_id,), paired=True)
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory) -> LoadedModel:
     return load_model(str(save_tiny_t5(tmp_path_factory.mktemp("t5"))), precision="fp32", answering=True)
+
+
+@pytest.fixture(scope="module")
+def bart(tmp_path_factory) -> LoadedModel:
+    return load_model(str(save_tiny_bart(tmp_path_factory.mktemp("bart"))), precision="fp32", answering=True)
 
 
 def library(loaded: LoadedModel) -> Any:
@@ -72,20 +77,51 @@ def test_the_format_of_a_folder_knows_that_inputs_and_targets_stand_apart(loaded
     assert load_format(loaded.source).prompt_ids("the dog") == FORMAT.prompt_ids("the dog")
 
 
-def test_an_encoder_decoder_with_absolute_positions_is_refused(tmp_path):
+def test_an_encoder_decoder_whose_layers_mix_segments_is_refused(tmp_path):
     import transformers
 
-    config = transformers.BartConfig(
-        vocab_size=50, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=64,
-    )  # fmt: skip
-    transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path)
+    config = transformers.LongT5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    transformers.LongT5ForConditionalGeneration(config).save_pretrained(tmp_path)
     with pytest.raises(FlantuneError) as caught:
         load_model(str(tmp_path))
-    assert str(caught.value) == (
-        f"model {str(tmp_path)!r} is an encoder-decoder of type bart, which cannot be trained packed; "
-        "choose one of type mt5, t5, t5gemma, umt5, or a decoder"
+    assert str(caught.value).startswith(
+        f"model {str(tmp_path)!r} is an encoder-decoder of type longt5, which cannot be trained packed; choose one of "
     )
+
+
+def test_bart_reads_and_writes_texts_between_its_begin_and_end_tokens(bart):
+    begin, end = bart.format.tokenizer.bos_token_id, bart.format.tokenizer.eos_token_id
+    text = bart.format.tokenizer("the dog", add_special_tokens=False).input_ids
+    assert bart.format.prompt_ids("the dog") == [begin, *text, end]
+    assert bart.format.target_ids("the dog") == [begin, *text, end]
+    assert bart.format.ids_of_all(["the dog"], ["the dog"]) == [([begin, *text, end], [begin, *text, end])]
+    assert start_token(bart.model) == end
+
+
+def test_a_target_does_not_begin_with_the_token_that_it_stands_behind(bart):
+    tokenizer = bart.format.tokenizer
+    made = PromptFormat(tokenizer, "", (tokenizer.eos_token_id,), paired=True, start=tokenizer.bos_token_id)
+    assert made.target_ids("the dog") == bart.format.target_ids("the dog")[1:]
+
+
+def test_greedy_answers_of_bart_equal_those_of_the_library_with_the_same_first_token(bart):
+    plain, begin = library(bart), bart.format.tokenizer.bos_token_id
+    prompts = [bart.format.prompt_ids(text) for text in PROMPTS]
+    expected = []
+    for ids in prompts:
+        given = torch.tensor([ids])
+        rules = {"do_sample": False, "max_new_tokens": 10, "forced_bos_token_id": begin, "forced_eos_token_id": None}
+        made = plain.generate(given, **rules)[0, 2:].tolist()
+        expected.append(bart.format.text(made))
+    for batch_tokens in (1, 200, 100_000):
+        found = generate(bart, prompts, max_new_tokens=9, batch_tokens=batch_tokens)
+        assert [answer.text for answer in found] == expected
+
+
+def test_bart_without_positions_from_outside_counts_its_own(bart):
+    plain, ids = library(bart), torch.tensor([bart.format.prompt_ids(PROMPTS[0])])
+    ours = bart.model.get_encoder()(input_ids=ids, segment_lengths=torch.tensor([ids.shape[1]]))[0]
+    assert torch.allclose(ours, plain.get_encoder()(input_ids=ids)[0], atol=1e-5)
 
 
 def test_what_is_saved_is_what_was_loaded(loaded, tmp_path):
@@ -131,7 +167,7 @@ def test_choices_are_scored_as_in_training(family):
     with torch.no_grad():
         for ids, found in zip(prompts, scores, strict=True):
             for target, score in zip(encoded.values(), found, strict=True):
-                stream = stream_of([(ids, target, 1.0)], 2 if family == "t5gemma" else 0)
+                stream = stream_of([(ids, target, 1.0)], start_token(model))
                 loss = weighted_sum(target_logits(model, stream), stream.targets, stream.weights)[0]
                 assert score == pytest.approx(-loss.item(), abs=1e-4)
 

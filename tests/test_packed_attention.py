@@ -49,12 +49,14 @@ def test_packed_loss_and_gradients_equal_one_example_at_a_time(family):
     reference = one_at_a_time(plain, rows)
     reference.backward()
     assert loss.item() == pytest.approx(reference.item(), rel=TOLERANCE)
+    largest = max(float(weight.grad.abs().max()) for weight in plain.parameters() if weight.grad is not None)
     for (name, ours), theirs in zip(packed.named_parameters(), plain.parameters(), strict=True):
-        if theirs.grad is None:
+        if theirs.grad is None or not ours.requires_grad:
             assert ours.grad is None, name
             continue
-        scale = float(theirs.grad.abs().max())
-        assert torch.allclose(ours.grad, theirs.grad, rtol=0, atol=2 * TOLERANCE * max(scale, 1e-3)), name
+        # Biases of keys change nothing: where nothing is added but rounding, it is measured by all the rest.
+        scale = max(float(theirs.grad.abs().max()), 1e-3 * largest)
+        assert torch.allclose(ours.grad, theirs.grad, rtol=0, atol=2 * TOLERANCE * scale), name
 
 
 @pytest.mark.parametrize("family", ALL)

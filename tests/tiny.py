@@ -32,29 +32,24 @@ def save_tiny_model(folder: Path, *, chat: bool = True) -> Path:
     Returns:
         The folder: config.json, generation_config.json, model.safetensors, tokenizer.json, tokenizer_config.json.
     """
-    import torch
     import transformers
 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = tiny_tokenizer(chat=chat)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(17)
-        model = transformers.LlamaForCausalLM(
-            transformers.LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=2048,
-                tie_word_embeddings=True,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
-    model.save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    _save_random(transformers.LlamaForCausalLM, config, folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -96,7 +91,6 @@ def save_tiny_t5(folder: Path, **settings: Any) -> Path:
     Returns:
         The folder.
     """
-    import torch
     import transformers
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,12 +103,45 @@ def save_tiny_t5(folder: Path, **settings: Any) -> Path:
         "eos_token_id": 1,
         **settings,
     }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(17)
-        model = transformers.T5ForConditionalGeneration(transformers.T5Config(**shape))
-    model.save_pretrained(folder)
+    _save_random(transformers.T5ForConditionalGeneration, transformers.T5Config(**shape), folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def save_tiny_bart(folder: Path) -> Path:
+    """Saves a BART of two layers on each side, with begin and end tokens around inputs and targets as BART has them."""
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = tiny_tokenizer(chat=False)
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    tokenizer.backend_tokenizer.post_processor = _around(BEGIN, begin, END, end)
+    shape: dict[str, Any] = {
+        "d_model": 32,
+        "max_position_embeddings": 256,
+        "vocab_size": VOCABULARY,
+        "decoder_start_token_id": end,
+    }
+    for stack in ("encoder", "decoder"):
+        shape |= {f"{stack}_layers": 2, f"{stack}_attention_heads": 4, f"{stack}_ffn_dim": 64}
+    ends: dict[str, Any] = {"bos_token_id": begin, "eos_token_id": end, "forced_eos_token_id": end, "pad_token_id": 0}
+    _save_random(transformers.BartForConditionalGeneration, transformers.BartConfig(**shape, **ends), folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _around(begin: str, begin_id: int, end: str, end_id: int):
+    from tokenizers import processors
+
+    return processors.TemplateProcessing(single=f"{begin} $A {end}", special_tokens=[(begin, begin_id), (end, end_id)])
+
+
+def _save_random(kind: Any, config: Any, folder: Path) -> None:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(17)
+        kind(config).save_pretrained(folder)
 
 
 def tiny_t5_tokenizer():

@@ -514,7 +514,8 @@ def check_questions(questions: Sequence[EvaluationSet], encoder: PromptFormat) -
         if encoder.positions is None:
             continue
         for item in asked.items:
-            tokens = len(encoder.prompt_ids(item.prompt)) + task.spec.max_new_tokens
+            given, answered = len(encoder.prompt_ids(item.prompt)), task.spec.max_new_tokens
+            tokens = max(given, len(encoder.target_head) + answered) if encoder.paired else given + answered
             if tokens > encoder.positions:
                 raise FlantuneError(
                     f"row {item.row} of task {task.name} needs {tokens} tokens with its answer, but the model has "

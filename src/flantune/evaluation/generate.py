@@ -107,7 +107,10 @@ def generate(
     model, ends = loaded.model, set(loaded.format.stop_ids)
     answers: list[Answer | None] = [None] * len(prompts)
     for batch in batches_by_length([len(prompt) for prompt in prompts], batch_tokens):
-        store, logits = _prefill(model, [prompts[i] for i in batch], max_new_tokens)
+        head = loaded.format.target_head
+        store, logits = _prefill(model, [prompts[i] for i in batch], len(head) + max_new_tokens)
+        for token in head:  # every answer of the model begins so: it is not asked
+            logits = _step(model, store, torch.full((len(batch),), token))
         live = list(batch)
         written: dict[int, list[int]] = {i: [] for i in batch}
         for count in range(1, max_new_tokens + 1):

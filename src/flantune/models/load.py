@@ -15,12 +15,15 @@ from flantune.errors import FlantuneError, nearest
 from flantune.files import digest, file_digest
 from flantune.models import packed_attention
 from flantune.models.embedded import EMBEDDED, embedded_model
+from flantune.models.given_positions import WITH_POSITIONS, give_positions
 from flantune.models.prompt_format import PromptFormat
 from flantune.models.quiet import quiet_transformers
 from flantune.models.relative_bias import give_bias_by_distance
+from flantune.models.stream import named_start
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-PACKED_ENCODER_DECODERS = ("mt5", "t5", "t5gemma", "umt5")  # of others positions do not restart, or layers mix segments
+# Of other encoder-decoders positions do not restart, or layers mix segments.
+PACKED_ENCODER_DECODERS = ("mt5", "t5", "t5gemma", "umt5", *WITH_POSITIONS)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def load_model(
                 f"the model's files lack the weights {min(found['missing_keys'])}; fetch it again", name
             )
         give_bias_by_distance(model)
+        give_positions(model)
         if adapter is not None:
             import peft
 
@@ -177,7 +181,9 @@ def load_format(
             generation = config
     positions = getattr(config, "max_position_embeddings", None)
     ends = _ends(generation, tokenizer)
-    return PromptFormat(tokenizer, system, ends, positions, paired=bool(config.is_encoder_decoder))
+    paired = bool(config.is_encoder_decoder)
+    start = named_start(config, generation) if paired else None
+    return PromptFormat(tokenizer, system, ends, positions, paired=paired, start=start)
 
 
 def _cannot_load(name: str, error: Exception) -> str:

@@ -21,7 +21,8 @@ MARK = "\ue000content\ue001"  # private-use characters: stands in for the user's
 class PromptFormat:
     """The tokenizer's chat template where there is one, else the prompt, a blank line, the answer.
 
-    For an encoder-decoder (`paired`) neither: prompt and answer are sequences of their own, each with its end token.
+    For an encoder-decoder (`paired`) neither: prompt and answer are sequences of their own, each with the control
+    tokens that the tokenizer puts around an input, or around a target.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
@@ -29,6 +30,10 @@ class PromptFormat:
         stop_ids: Tokens that end an answer, the one to train on first.
         positions: Tokens that the model has positions for; None where it does not say.
         paired: The model is an encoder-decoder, so a row holds inputs and targets apart.
+        start: What an encoder-decoder's target begins behind, and so no part of it.
+
+    Attributes:
+        target_head: Control tokens that every answer begins with: BART's `<s>`, a language of mBART. None in most.
     """
 
     def __init__(
@@ -39,21 +44,19 @@ class PromptFormat:
         positions: int | None = None,
         *,
         paired: bool = False,
+        start: int | None = None,
     ) -> None:
         self.tokenizer, self.system, self.stop_ids, self.positions = tokenizer, system, stop_ids, positions
         self.paired = paired
         self._template: Any = None if paired else tokenizer.chat_template
         self._head, self._tail = self._around()
+        self.target_head = [i for i in self._added(text_target="a")[0] if i != start] if paired else []
 
     def _around(self) -> tuple[list[int], list[int]]:
         """Ids before and after the user's text."""
-        if self._template is None:
-            bos = self.tokenizer.bos_token_id
-            head = [bos] if bos is not None and self.tokenizer("a").input_ids[:1] == [bos] else []
-            # T5 has a token at the end of an input, T5Gemma one at its beginning.
-            tail = self._control("\n\n") if not self.paired else [] if head else [self.stop_ids[0]]
-            head += self._control(self.system + "\n\n") if self.system else []
-            return head, tail
+        if self.paired or self._template is None:
+            head, tail = self._around_input() if self.paired else self._around_text()
+            return head + (self._control(self.system + "\n\n") if self.system else []), tail
         messages = [{"role": "system", "content": self.system}, {"role": "user", "content": MARK}]
         try:
             text = self._rendered(messages)
@@ -67,6 +70,27 @@ class PromptFormat:
         if not mark:
             raise FlantuneError("the model's chat template changes the user's text, so prompts cannot be built from it")
         return self._control(head), self._control(tail)
+
+    def _around_text(self) -> tuple[list[int], list[int]]:
+        bos = self.tokenizer.bos_token_id
+        head = [bos] if bos is not None and self.tokenizer("a").input_ids[:1] == [bos] else []
+        return head, self._control("\n\n")
+
+    def _around_input(self) -> tuple[list[int], list[int]]:
+        head, tail = self._added(text="a")  # T5 has a token at its end, T5Gemma one at its beginning, BART both
+        return head, tail if head or tail else [self.stop_ids[0]]
+
+    def _added(self, **text: str) -> tuple[list[int], list[int]]:
+        """Ids that the tokenizer puts before and after a text."""
+        try:
+            ids, plain = self.tokenizer(**text).input_ids, self.tokenizer(add_special_tokens=False, **text).input_ids
+        except (TypeError, KeyError, ValueError) as error:  # of tokenizers that ask for languages, among others
+            raise FlantuneError(
+                f"the model's tokenizer cannot say how a text begins and ends ({error}); where it is one of several "
+                "languages, set src_lang and tgt_lang in its tokenizer_config.json"
+            ) from None
+        places = [i for i in range(len(ids)) if ids[i : i + len(plain)] == plain]
+        return (ids[: places[0]], ids[places[0] + len(plain) :]) if places else ([], [])
 
     def _rendered(self, messages: list[dict[str, str]]) -> str:
         template = self._template
@@ -96,7 +120,7 @@ class PromptFormat:
 
     def target_ids(self, text: str) -> list[int]:
         """Ids of the answer and its end token."""
-        return [*self._plain(text), self.stop_ids[0]]
+        return [*self.target_head, *self._plain(text), self.stop_ids[0]]
 
     def ids_of_all(self, prompts: Sequence[str], targets: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """`prompt_ids` and `target_ids` of many examples; the tokenizer reads all their texts at once."""
@@ -106,7 +130,7 @@ class PromptFormat:
             self.prompt_ids(text) if isinstance(text, Conversation) else [*self._head, *next(plain), *self._tail]
             for text in prompts
         ]
-        return [(given, [*next(plain), self.stop_ids[0]]) for given in inputs]
+        return [(given, [*self.target_head, *next(plain), self.stop_ids[0]]) for given in inputs]
 
     def _plain_ids(self, texts: list[str]) -> list[list[int]]:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
@@ -155,7 +179,7 @@ class PromptFormat:
         """Changes whenever the ids for some text may change."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         described = backend.to_str() if backend is not None else sorted(self.tokenizer.get_vocab().items())
-        return digest(described, self._head, self._tail, self.stop_ids)
+        return digest(described, self._head, self._tail, self.target_head, self.stop_ids)
 
 
 def _as_text(turns: Sequence[Turn]) -> str:

@@ -78,15 +78,19 @@ def start_token(model: Any) -> int | None:
     Raises:
         FlantuneError: An encoder-decoder whose configuration names none.
     """
-    config = model.config
-    if not config.is_encoder_decoder:
+    if not model.config.is_encoder_decoder:
         return None
-    named = [getattr(place, "decoder_start_token_id", None) for place in (config, model.generation_config)]
-    named.append(getattr(getattr(config, "decoder", None), "bos_token_id", None))  # as T5Gemma's own code has it
-    start = next((token for token in named if token is not None), None)
+    start = named_start(model.config, model.generation_config)
     if start is None:
         raise FlantuneError("the model names no token that an answer begins with; set decoder_start_token_id")
-    return int(start)
+    return start
+
+
+def named_start(config: Any, generation: Any) -> int | None:
+    """What the settings of an encoder-decoder name as the token that its target begins behind."""
+    named = [getattr(place, "decoder_start_token_id", None) for place in (config, generation)]
+    named.append(getattr(getattr(config, "decoder", None), "bos_token_id", None))  # as T5Gemma's own code has it
+    return next((int(token) for token in named if token is not None), None)
 
 
 def stream_of(examples: Sequence[Example], start: int | None = None) -> Stream:
