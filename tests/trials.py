@@ -82,8 +82,8 @@ class Trials:
             machines: Whether each rank is the first of a machine, with a cache of its own.
             other: Further arguments of the last rank.
             kill: Kind and number, from 0, of the moment of a rank at which it sends itself a signal: "begin" before its
-                first step, "step" after one, "save" in a checkpoint, "end" after all; or "at" and the number of steps
-                that the run has done since it began.
+                first step, "step" after one, "save" in a checkpoint, "validating" before a validation, "validated" as
+                it is written down, "end" after all; or "at" and the number of steps that the run has done so far.
             by: The signal.
             rank: Which rank.
         """
@@ -118,11 +118,26 @@ class Moments:
 
         return counted
 
+    def of_validations(self, measured: Callable[..., Any]) -> Callable[..., Any]:
+        """The same validations; each is a moment before it begins."""
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            self._passed("validating")
+            return measured(*arguments, **options)
+
+        return counted
+
     def _audited(self, event: str, arguments: tuple[Any, ...]) -> None:
         path = str(arguments[0]) if arguments else ""
         if event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir") and path.startswith(self._run):
-            begun = "step" in self.counts
-            self._passed("save" if "/checkpoints" in path else "end" if begun and "metrics" not in path else "begin")
+            parts = {
+                "/checkpoints": "save",
+                "/best": "validated",
+                "/validation": "validated",
+                "/.validation": "validated",
+            }
+            kind = next((kind for part, kind in parts.items() if part in path[len(self._run) :]), None)
+            self._passed(kind or ("end" if "step" in self.counts and "metrics" not in path else "begin"))
 
     def _passed(self, kind: str) -> None:
         self.counts[kind] += 1
@@ -144,7 +159,7 @@ def main() -> None:
     import torch
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    from flantune import pipeline  # noqa: F401
+    from flantune import pipeline, validation  # noqa: F401
 
     torch.set_num_threads(1)  # more would be lost in a fork
     for line in sys.stdin:
@@ -196,7 +211,7 @@ def _be(number: int, ranks: int, machines: bool, port: int, tell: int) -> None:
 
 def _train(arguments: list[str], resume: str | None, kill: list[Any] | None, number: signal.Signals) -> None:
     """Trains and ends the process; never returns."""
-    from flantune import pipeline
+    from flantune import pipeline, validation
     from flantune.cli.train import chosen_run
     from flantune.errors import FlantuneError
     from flantune.progress import Interrupted
@@ -209,6 +224,7 @@ def _train(arguments: list[str], resume: str | None, kill: list[Any] | None, num
         recipe, run = chosen_run(arguments[0] if arguments else None, arguments[1:], resume)
         moments = Moments(run or output_folder(recipe), kill, number)
         loop.train = moments.of_steps(loop.train)
+        validation.measured = moments.of_validations(validation.measured)
         pipeline.train(recipe, resume=run, listener=Spoken())
         print(f"moments {json.dumps(moments.counts)}", flush=True)
         code = 0

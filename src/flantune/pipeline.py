@@ -17,6 +17,7 @@ from flantune.recipe import Recipe
 from flantune.run_folder import (
     begin,
     claim,
+    clear_best,
     lasting_digest,
     output_folder,
     read_json,
@@ -67,6 +68,7 @@ def train(
         if ranks.of_first((run / "model").exists()):
             listener.say(f"{run} is trained already")
             if ranks.first:  # it may have been killed after the model was saved
+                clear_best(run)
                 _checkpoints(run, recipe, "", listener).clear()
         else:
             prepared = _prepared(recipe, ranks, listener, workers, orders)
@@ -130,6 +132,7 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
     from flantune.learner import learner_of
     from flantune.training.heartbeat import heartbeat
     from flantune.training.loop import train as training_steps
+    from flantune.validation import Validations
 
     training, order = recipe.training, prepared.order
     micro_batches = -(-training.rows_per_step // training.rows_at_once)
@@ -143,6 +146,7 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
     start = _start(checkpoints, learner.optimizer, training.rows_per_step, ranks, listener)
     if ranks.first:
         begin(run, recipe, prepared.plan)
+    validations = Validations(run, recipe, prepared.validated, learner, ranks, start, listener.say)
     names = [member.task.name for member in prepared.members]
     reached = round(order.progress(start.row, start.row) * order.draws)
     listener.phase("training", order.draws, reached)
@@ -151,7 +155,16 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
         heartbeat(launch()),
         step_log(run, start.step) if ranks.first else contextlib.nullcontext() as log,
     ):
-        for result in training_steps(
+
+        def stopping() -> int:
+            return max(ranks.gathered(stopped[0] if stopped else 0))
+
+        done = start
+        if validations.due(start.step):  # the run was stopped before it
+            validations.validate(start, lambda: bool(stopped))
+            if stop := stopping():
+                raise Interrupted(run, stop)
+        steps = training_steps(
             learner.model,
             order,
             learner.optimizer,
@@ -162,13 +175,19 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
             start=start,
             ranks=ranks,
             summed_loss=learner.summed_loss,
-        ):
+        )
+        for result in () if validations.stopped else steps:
             done = result.after
             if log is not None:
                 log(step_line(result, names))
             before, reached = reached, round(order.progress(done.row, done.row) * order.draws)
             listener.advance(reached - before, f"loss {result.loss:.3f}, {result.speed:.0f} tokens/s")
-            stop = max(ranks.gathered(stopped[0] if stopped else 0))
+            stop = stopping()
+            if not stop and validations.due(done.step):
+                if validations.validate(done, lambda: bool(stopped)):
+                    checkpoints.wait()
+                    validations.forget()
+                stop = stopping()
             due = training.checkpoint_every and done.step % training.checkpoint_every == 0
             if ranks.first:
                 checkpoints.check()
@@ -178,11 +197,21 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
                 checkpoints.wait()
                 ranks.wait()  # a rank that left now would make the launcher end the one that writes
                 raise Interrupted(run, stop)
+            if validations.stopped:
+                break
+        validations.validate(done)
     if ranks.first:
         checkpoints.wait()
-        write_json(run / "mixture.json", receipt(prepared.members, prepared.rule, order, len(order)))
-        with learner.optimizer.final_weights():
-            save_model(learner.model, learner.loaded, run)  # last: a run with a model is done
+        best = validations.chosen()
+        rows = done.row if best is None else best[1]["row"]
+        write_json(run / "mixture.json", receipt(prepared.members, prepared.rule, order, rows))
+        # The model last: a run with a model is done.
+        if best is not None:
+            best[0].rename(run / "model")
+        else:
+            with learner.optimizer.final_weights():
+                save_model(learner.model, learner.loaded, run / "model")
+        clear_best(run)
         checkpoints.clear()
 
 

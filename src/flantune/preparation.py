@@ -27,6 +27,7 @@ from flantune.recipe.mixing import ASKED, MixtureChoice, Placed, TaskChoice, inn
 from flantune.settings import cache_folder
 from flantune.tasks import Task, find_task
 from flantune.tasks.sources import Rows
+from flantune.validation_rows import ValidatedTask, validated_tasks
 
 if TYPE_CHECKING:
     from flantune.evaluation.prompts import EvaluationSet
@@ -45,6 +46,7 @@ class Prepared:
         unseen: Tasks that are only evaluated.
         order: Packed rows on disk.
         plan: The content of `plan.json`.
+        validated: What the run is validated on.
     """
 
     recipe: Recipe
@@ -53,6 +55,7 @@ class Prepared:
     rule: MixtureRule
     order: Order
     plan: dict[str, Any]
+    validated: tuple[ValidatedTask, ...]
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Mixed:
         members: Trained tasks with their rows.
         rule: How they are mixed and packed.
         draws: Of the whole run.
+        validated: What the run is validated on.
     """
 
     recipe: Recipe
@@ -81,6 +85,7 @@ class Mixed:
     members: tuple[Member, ...]
     rule: MixtureRule
     draws: int
+    validated: tuple[ValidatedTask, ...]
 
     def order(self, *, workers: int | None = None, orders: str | None = None, awaited: bool = False) -> Order:
         """The order, none of whose windows need be there yet; see `prepare`."""
@@ -134,7 +139,7 @@ def prepare(
     planned["evaluation"] = [{"task": q.task.name, "rows": len(q.items)} for q in mixed.questions]
     licences = _licences(mixed.trained, mixed.unseen)
     planned["ledger"] = {**licences, "allowed": mixed.allowed, **mixed.audited.told}
-    return Prepared(recipe, members, mixed.unseen, rule, order, planned)
+    return Prepared(recipe, members, mixed.unseen, rule, order, planned, mixed.validated)
 
 
 def _warnings(mixed: Mixed) -> list[str]:
@@ -157,6 +162,11 @@ def _warnings(mixed: Mixed) -> list[str]:
             f'{task.name} has no split "{split}", so it is not evaluated'
             for task in (*mixed.trained, *mixed.unseen)
             if task.name not in asked
+        ),
+        *(
+            f'{task.name} has no split "{mixed.recipe.validation.split}", so it is not validated'
+            for task in mixed.trained
+            if mixed.validated and task.name not in {each.name for each in mixed.validated}
         ),
         *(
             f"{name} comes for the last time, by its max_epochs, with draw {number}; then others get its draws"
@@ -204,7 +214,9 @@ def mix(recipe: Recipe, *, listener: Listener | None = None) -> Mixed:
     members = in_phases(recipe, members, [start for start, _ in rule.phases])
     if encoder.paired and mixture.target_capacity is None:
         rule = with_target_capacity(members, rule, encoder, draws)
-    return Mixed(recipe, trained, unseen, allowed, encoder, questions, audited, members, rule, draws)
+    validated = validated_tasks(recipe, members, rule, encoder, questions)
+    check_questions([task.questions for task in validated if task.questions is not None], encoder)
+    return Mixed(recipe, trained, unseen, allowed, encoder, questions, audited, members, rule, draws, validated)
 
 
 def _writers(windows: int, workers: int | None) -> int:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ PACKAGES = ("flantune", "torch", "transformers", "peft", "tokenizers", "numpy", 
 MAY_CHANGE: Any = {
     "output": True,
     "evaluation": True,
+    "validation": {"every", "patience", "model"},
     "training": {
         "rows_per_step",
         "rows_at_once",
@@ -158,12 +160,22 @@ def step_line(result: StepResult, tasks: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def save_model(model: Any, loaded: LoadedModel, run: Path) -> None:
-    """Writes `model/`: a Hugging Face folder, or a PEFT adapter, with the tokenizer; whole or absent."""
+def save_model(model: Any, loaded: LoadedModel, target: Path) -> None:
+    """Writes a Hugging Face folder, or a PEFT adapter, with the tokenizer; whole or absent."""
     from flantune.models.save import write_model
 
-    with whole_folder(run / "model") as folder:
+    with whole_folder(target) as folder:
         write_model(model, loaded.format.tokenizer, folder)
+
+
+def best_folder(run: Path, step: int) -> Path:
+    """Where the model of a step is kept while it is the best so far."""
+    return run / "best" / f"step-{step}"
+
+
+def clear_best(run: Path) -> None:
+    """Removes the best models so far: the run is complete and its model saved."""
+    shutil.rmtree(run / "best", ignore_errors=True)
 
 
 def environment() -> dict[str, Any]:

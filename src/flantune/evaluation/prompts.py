@@ -68,7 +68,14 @@ class EvaluationSet:
 
 
 def evaluation_set(
-    task: Task, *, split: str, rows: int, templates: Literal["all", "seen", "held_out"], seed: int, exemplars: int = 0
+    task: Task,
+    *,
+    split: str,
+    rows: int,
+    templates: Literal["all", "seen", "held_out"],
+    seed: int,
+    exemplars: int = 0,
+    among: Rows | None = None,
 ) -> EvaluationSet:
     """Chooses rows by seed and gives each one phrasing: seen and held-out ones in turn where there are both.
 
@@ -79,10 +86,11 @@ def evaluation_set(
         templates: Which phrasings are used.
         seed: What the choice depends on.
         exemplars: Solved rows of another split that stand before each question; none where there is no other.
+        among: Rows of the split to choose from; all by default.
     Raises:
         FlantuneError: No such split, no row, or no phrasing of the kind asked for.
     """
-    given = task.split(split)
+    given = task.split(split) if among is None else among
     if not len(given):
         raise FlantuneError(f'task {task.name}: split "{split}" has no rows to evaluate', task.place("source"))
     order = permuted(np.arange(min(rows, len(given))), len(given), key_of(seed, "evaluation rows", task.name))

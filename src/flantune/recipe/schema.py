@@ -21,6 +21,7 @@ from flantune.recipe.mixing import (
     placed_tasks,
     with_replay,
 )
+from flantune.recipe.validation import Validation
 from flantune.recipe.yaml_file import Strict, Written, WrongAt, YamlFile
 
 UNSEEN_WITHOUT = (
@@ -32,6 +33,7 @@ REFUSED_METHODS = {
     **dict.fromkeys(("prompt_tuning", "prefix_tuning", "p_tuning"), _UNPACKABLE),
     "qlora": "a base in 4 bits is not trained on yet; choose lora, with `training.precision: bf16`",
 }
+TRAINED_SPLIT = "train"
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -231,7 +233,7 @@ class Ledger(Strict):
 
 
 class Recipe(Strict):
-    """A whole run: model, tasks, mixture, ledger, training, evaluation, output."""
+    """A whole run: model, tasks, mixture, ledger, training, validation, evaluation, output."""
 
     name: Annotated[str, AfterValidator(_run_name)] = "run"
     seed: int = Field(0, ge=0)
@@ -248,6 +250,7 @@ class Recipe(Strict):
     ledger: Ledger = Ledger()
     adapter: Adapter = Adapter()
     training: Training = Training()
+    validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
     output: str | None = Field(None, description="The run's folder; default runs/NAME.")
     _written: Written = PrivateAttr(default_factory=Written)
@@ -303,6 +306,11 @@ class Recipe(Strict):
             for key in UNSEEN_WITHOUT:
                 if getattr(choice, key) is not None:
                     raise WrongAt(["unseen", number, key], f"{choice.task} is not trained on; remove `{key}`")
+        if self.validation.every and self.validation.split in (TRAINED_SPLIT, self.evaluation.split):
+            use = "trained on" if self.validation.split == TRAINED_SPLIT else "what base and tuned are compared on"
+            raise WrongAt(
+                ["validation", "split"], f'the split "{self.validation.split}" is {use}; choose one that is not'
+            )
         if self.training.pull and self.adapter.method != "none":
             raise WrongAt(
                 ["training", "pull"],
@@ -348,4 +356,8 @@ PEER_NAMES = {
     "lora_dropout": "adapter.dropout",
     "lora_target_modules": "adapter.target_modules",
     "output_dir": "output",
+    "eval_steps": "validation.every",
+    "early_stopping_patience": "validation.patience",
+    "metric_for_best_model": "validation.best",
+    "load_best_model_at_end": "validation.model",
 }
