@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,11 @@ def fake_comparison() -> dict[str, Any]:
                     "by_phrasing": {
                         "seen": {"n": 30, "base": base - step, "tuned": tuned + step},
                         "held_out": {"n": 30, "base": base + step, "tuned": tuned - step},
+                    },
+                    "by_template": {
+                        "plain": {"held_out": False, "n": 16, "base": base - 2 * step, "tuned": tuned + 2 * step},
+                        f"polite {HOSTILE}": {"held_out": False, "n": 14, "base": base, "tuned": tuned},
+                        "held_out_recap": {"held_out": True, "n": 30, "base": base + step, "tuned": tuned - step},
                     },
                 }
             )
@@ -366,6 +372,110 @@ def fake_run(folder: Path) -> Path:
             rows = fake_predictions(task, metrics, tuned=side == "tuned")
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             path.write_text(text, encoding="utf-8")
+    return folder
+
+
+def hostile_run(folder: Path, texts: Sequence[str]) -> Path:
+    """Fills a folder with a run of one task a text, which stands in every field that a text can reach; returns it."""
+    rates = [1 / len(texts)] * len(texts)
+    entry = fake_comparison()["tasks"][0]
+    plan = fake_plan()
+    named = [text.replace("/", "⧸").replace("\0", "␀").replace("..", "‥")[:80] for text in texts]  # a file's name
+    others = [*texts[1:], texts[0]]
+    values = {
+        "comparison": {
+            "base": {"model": texts[0]},
+            "tuned": {"model": texts[1]},
+            "verdict": " ".join(texts),
+            "average": {},
+            "tasks": [
+                {
+                    **entry,
+                    "task": name,
+                    "cluster": text,
+                    "signature": other,
+                    "metric": text,
+                    "verdict": other if place % 9 == 0 else "better",
+                    "baselines": {text: 1.0},
+                    "by_template": {text: entry["by_phrasing"]["seen"], other: entry["by_phrasing"]["seen"]},
+                }
+                for place, (name, text, other) in enumerate(zip(named, texts, others, strict=True))
+            ],
+        },
+        "plan": {
+            **plan,
+            "model": texts[0],
+            "warnings": list(texts),
+            "tasks": [
+                {
+                    **plan["tasks"][0],
+                    "task": name,
+                    "cluster": text,
+                    "origins": [other],
+                    "rate": rate,
+                    "reasons": {text: 1},
+                }
+                for name, text, other, rate in zip(named, texts, others, rates, strict=True)
+            ],
+            "ledger": {
+                "licences": [{"task": t, "license": o} for t, o in zip(texts, others, strict=True)],
+                "allowed": [{"trained": t, "unseen": o, "origins": [t]} for t, o in zip(texts, others, strict=True)],
+                "contamination": [
+                    {
+                        **plan["ledger"]["contamination"][0],
+                        "trained": text,
+                        "evaluated": other,
+                        "shown": [
+                            dict.fromkeys(("row", "place", "training_place", "kind", "text"), text) | {"words": 13}
+                        ],
+                    }
+                    for text, other in zip(texts, others, strict=True)
+                ],
+                "flagged": {},
+                "duplicates": [
+                    {"task": t, "of": t, "exact": 1, "near": 0, "shown": [{"place": t, "repeats": t}]} for t in texts
+                ],
+                "left_out": [{"task": t, "rows": 2, "overlapping": 1, "duplicates": 0} for t in texts],
+            },
+        },
+        "mixture": {
+            "draws": 1,
+            "variants": {"options": {text: fake_shares(0.1) for text in texts}},
+            "tasks": [
+                {
+                    **fake_shares(rate),
+                    "task": name,
+                    "epochs": 1.0,
+                    "shortened": 0,
+                    "dropped": {text: 1},
+                    "templates": {text: fake_shares(1.0)},
+                }
+                for name, text, rate in zip(named, texts, rates, strict=True)
+            ],
+        },
+        "environment": {text: text for text in texts},
+    }
+    folder.mkdir(parents=True)
+    for name, value in values.items():
+        (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+    lines = [{"step": step, "loss": 1.0, "loss_by_task": dict.fromkeys(named, 1.0)} for step in range(2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "recipe.yaml").write_text("\n".join(texts).replace("\0", ""), encoding="utf-8")
+    for name, text, other in zip(named, texts, others, strict=True):
+        answer = {
+            "row": text,
+            "template": text,
+            "template_kind": "seen",
+            "prompt": text,
+            "prediction": other,
+            "references": [text, other],
+            "scores": {text: 1.0},
+            "finished": True,
+        }
+        for side in ("base", "tuned"):
+            path = folder / "evaluation" / side / f"{name}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({**answer, "prediction": text if side == "tuned" else other}), encoding="utf-8")
     return folder
 
 

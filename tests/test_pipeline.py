@@ -86,6 +86,18 @@ def test_the_comparison_has_one_entry_a_task_and_metric_with_the_main_metric_fir
     assert comparison["base"]["model"].endswith("tiny")
 
 
+def test_scores_by_template_are_those_of_the_predictions_asked_so(run):
+    entry = next(e for e in read(run / "comparison.json")["tasks"] if e["task"] == "verdict")
+    assert sum(told["n"] for told in entry["by_template"].values()) == entry["n"]
+    assert {name for name, told in entry["by_template"].items() if told["held_out"]} == {"other_words"}
+    for side in ("base", "tuned"):
+        lines = [json.loads(line) for line in (run / "evaluation" / side / "verdict.jsonl").read_text().splitlines()]
+        for name, told in entry["by_template"].items():
+            own = [line["scores"]["accuracy"] for line in lines if line["template"] == name]
+            assert len(own) == told["n"]
+            assert sum(own) / len(own) == pytest.approx(told[side])
+
+
 def test_scores_in_the_comparison_are_those_of_the_kept_predictions(run):
     for side in ("base", "tuned"):
         rows = [json.loads(line) for line in (run / "evaluation" / side / "verdict.jsonl").read_text().splitlines()]

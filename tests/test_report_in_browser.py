@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from browser import open_browser
-from fake_run import BREAKOUT, fake_run
+from cross_site import CORPUS
+from fake_run import BREAKOUT, TASKS, fake_predictions, fake_run, hostile_run
 from flantune.reporting import write_report
 
 pytestmark = pytest.mark.slow
+AXE = os.environ.get("FLANTUNE_AXE")  # axe.min.js of the npm package axe-core, for those who have it
 
 
 @pytest.fixture(scope="module")
@@ -26,68 +33,158 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(fake_run(tmp_path_factory.mktemp("runs") / "first"))
 
 
-def test_the_report_works_and_stays_by_itself(browser: Any, report: Path, tmp_path: Path) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+@contextmanager
+def watched(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+    """A page of which nothing may come but itself: no dialog, no error, no request, no second page."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+    page = context.new_page()
     dialogs, requests, errors = [], [], []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda request: requests.append(request.url))
-    page.on(
-        "console",
-        lambda message: errors.append(message.text) if message.type in ("error", "warning") else None,
-    )
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(report.as_uri())
-
-    # The first row of the first task is hostile in all its texts.
-    assert page.locator("#answers-name").text_content() == "Row test-001"
-    for part in ("prompt", "base", "tuned", "references"):
-        assert BREAKOUT in page.locator(f"#answers-{part}").text_content()
-    assert page.locator("#answers-row script, #answers-row img").count() == 0
-
-    assert page.locator("#answers-place").text_content() == "1 of 60"
-    assert page.locator("#answers-previous").is_disabled()
-    page.locator("#answers-next").click()
-    assert page.locator("#answers-place").text_content() == "2 of 60"
-    assert page.locator("#answers-name").text_content() == "Row test-002"
-    page.keyboard.press("ArrowLeft")
-    assert page.locator("#answers-place").text_content() == "1 of 60"
-
-    filters = {b.get_attribute("data-filter"): b for b in page.locator(".filter").all()}
-    counts = {name: int(button.locator(".count").text_content()) for name, button in filters.items()}
-    assert counts["all"] == 60
-    assert counts["held_out"] == 30
-    assert counts["better"] + counts["worse"] == 60
-    for name, button in filters.items():
-        button.click()
-        assert page.locator("#answers-place").text_content() == f"1 of {counts[name]}"
-        assert button.get_attribute("aria-pressed") == "true"
-    assert "held-out phrasing" in page.locator("#answers-template").text_content()
-    page.locator("#answers-task").select_option(label="intent  (unseen tasks)")
-    assert page.locator("#answers-kept").text_content() == "60 of 75 rows, drawn by hash"
-
-    # A table sorts by number, and again the other way round.
-    head = page.locator("#numbers th", has_text="Difference")
-    differences = page.locator("#numbers tbody td:nth-child(6)")
-    for order in ("descending", "ascending"):
-        head.locator("button").click()
-        values = [float(cell.get_attribute("data-v")) for cell in differences.all()]
-        assert head.get_attribute("aria-sort") == order
-        assert values == sorted(values, reverse=order == "descending")
-
-    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.locator("#theme").click()
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
-
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
-    page.reload()
-    page.screenshot(path=tmp_path / "report.png", full_page=True)
+    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
+    page.goto(address)
+    yield page
     assert dialogs == []
     assert errors == []
-    assert set(requests) <= {report.as_uri(), "data:,"}
-    page.close()
+    assert {url.split("#")[0] for url in requests} <= {address.split("#")[0], "data:,"}
+    assert len(context.pages) == 1
+    context.close()
 
 
-@pytest.mark.parametrize("width", [390, 900, 1400])
+def text_of(page: Any, name: str) -> str:
+    return page.locator(f"#answers-{name}").text_content()
+
+
+def holds(page: Any, name: str, text: str) -> None:
+    """Waits until a part of the row that is shown reads so."""
+    page.locator(f"#answers-{name}", has_text=re.compile(f"^{re.escape(text)}$")).wait_for()
+
+
+def outcome(page: Any, key: str) -> Any:
+    return page.locator(f'#answers-outcomes [data-outcome="{key}"]')
+
+
+def test_the_rows_of_both_models_can_be_browsed_filtered_and_searched(browser: Any, report: Path) -> None:
+    with watched(browser, report.as_uri()) as page:
+        # The first row of the first task is hostile in all its texts.
+        assert text_of(page, "name") == "test-001"
+        for part in ("prompt", "base", "tuned", "references"):
+            assert BREAKOUT in text_of(page, part)
+        assert page.locator("#answers-row script, #answers-row img").count() == 0
+
+        assert text_of(page, "place") == "1 of 60"
+        assert page.locator("#answers-previous").is_disabled()
+        page.locator("#answers-next").click()
+        assert text_of(page, "name") == "test-002"
+        page.locator("#answers-list").focus()
+        page.keyboard.press("ArrowUp")
+        assert text_of(page, "place") == "1 of 60"
+        page.keyboard.press("End")
+        assert text_of(page, "name") == "test-060"
+        assert page.locator('#answers-list [aria-selected="true"]').get_attribute("aria-posinset") == "60"
+
+        counts = {key: int(outcome(page, key).text_content().split()[-1]) for key in ("", "won", "lost", "same")}
+        assert counts[""] == 60 == counts["won"] + counts["lost"] + counts["same"]
+        for key, count in counts.items():
+            outcome(page, key).click()
+            assert outcome(page, key).get_attribute("aria-pressed") == "true"
+            assert text_of(page, "place") == (f"1 of {count}" if count else "")
+        outcome(page, "").click()
+
+        page.locator("#answers-sort").select_option("won")
+        first, last = (
+            scores(page),
+            (page.locator("#answers-list").focus(), page.keyboard.press("End"), scores(page))[2],
+        )
+        assert first[1] - first[0] > 0 > last[1] - last[0]
+        page.locator("#answers-template").select_option(label="held_out_recap")
+        assert text_of(page, "place") == "1 of 30"
+        assert "held-out phrasing" in text_of(page, "phrasing")
+        page.locator("#answers-find").fill("TEST-004")
+        holds(page, "place", "1 of 1")
+        assert text_of(page, "name") == "test-004"
+        page.locator("#answers-find").fill("nowhere in any row")
+        page.get_by_text("No such row.").wait_for()
+        assert not page.locator("#answers-row").is_visible()
+        page.locator("#answers-task").select_option(label="intent")
+        page.locator("#answers-find").fill("")
+        holds(page, "place", "1 of 75")
+
+
+def scores(page: Any) -> tuple[float, float]:
+    """What the row that is shown scores by the main metric: base, tuned."""
+    _, base, _, tuned, *_ = page.locator("#answers-scores .major").text_content().split()
+    return float(base), float(tuned)
+
+
+def test_a_link_leads_back_to_the_row_and_what_was_filtered(browser: Any, report: Path) -> None:
+    with watched(browser, report.as_uri()) as page:
+        page.locator("#answers-task").select_option(label="intent")
+        page.locator("#answers-find").fill("conversation")
+        outcome(page, "won").click()
+        page.wait_for_url("**outcome=won&find=conversation")
+        page.locator("#answers-next").click()
+        name, place = text_of(page, "name"), text_of(page, "place")
+        page.wait_for_url(report.as_uri() + page.locator("#answers-link").get_attribute("href"))
+        address = page.evaluate("location.href")
+        assert page.locator("#answers-link").get_attribute("href") == "#" + address.partition("#")[2]
+    with watched(browser, address) as page:
+        assert (text_of(page, "name"), text_of(page, "place")) == (name, place)
+        assert page.locator("#answers-find").input_value() == "conversation"
+        assert outcome(page, "won").get_attribute("aria-pressed") == "true"
+        assert page.evaluate("document.getElementById('answers').getBoundingClientRect().top < innerHeight")
+    with watched(browser, report.as_uri() + "#answers?task=../../x&line=NaN&outcome=<img>&sort=__proto__") as page:
+        assert text_of(page, "place") == "1 of 60"
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "gone", "new"),
+    [
+        ("the cat sat", "the dog sat", ["cat"], ["dog"]),
+        ("one two", "one two", [], []),
+        ("", "all of it", [], ["all of it"]),
+        ("a b c d", "b d", ["a", "c"], []),
+        ("x\n\ny", "x\n\nz", ["y"], ["z"]),
+        ("猫は座った", "犬は座った", ["猫"], ["犬"]),
+        ("w " * 3000 + "only here", "v " * 3000, None, None),
+    ],
+)
+def test_the_words_that_only_one_side_has_are_marked_and_no_text_is_lost(
+    browser: Any, report: Path, base: str, tuned: str, gone: list[str] | None, new: list[str] | None
+) -> None:
+    with watched(browser, report.as_uri()) as page:
+        marked = page.evaluate(
+            """([base, tuned]) => {
+              const sides = wordDifferences(base, tuned);
+              return ["del", "ins"].map((tag, side) => {
+                const box = document.createElement("div");
+                showMarked(box, sides[side], tag);
+                return [box.textContent, [...box.querySelectorAll(tag)].map((each) => each.textContent)];
+              });
+            }""",
+            [base, tuned],
+        )
+        assert [text for text, _ in marked] == [base, tuned]
+        if gone is not None:
+            assert [words for _, words in marked] == [gone, new]
+
+
+def test_tables_sort_and_the_page_turns_dark(browser: Any, report: Path) -> None:
+    with watched(browser, report.as_uri(), color_scheme="light") as page:
+        head = page.locator("#numbers th", has_text="Difference")
+        differences = page.locator("#numbers tbody td:nth-child(6)")
+        for order in ("descending", "ascending"):
+            head.locator("button").click()
+            values = [float(cell.get_attribute("data-v")) for cell in differences.all()]
+            assert head.get_attribute("aria-sort") == order
+            assert values == sorted(values, reverse=order == "descending")
+        before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.locator("#theme").click()
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+
+
+@pytest.mark.parametrize("width", [390, 900, 1440])
 def test_no_part_is_wider_than_the_window(browser: Any, report: Path, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(report.as_uri())
@@ -104,3 +201,113 @@ def test_without_a_script_all_but_the_browsing_is_there(browser: Any, report: Pa
     assert page.get_by_text("Browsing needs JavaScript").is_visible()
     assert not page.locator("#browser").is_visible()
     context.close()
+
+
+def test_the_report_prints_all_its_parts(browser: Any, report: Path) -> None:
+    with watched(browser, report.as_uri()) as page:
+        pdf = page.pdf(format="A4", print_background=True, prefer_css_page_size=True)
+        assert pdf.count(b"/Type /Page\n") in range(4, 16)
+        page.emulate_media(media="print")
+        assert not page.locator(".rail").is_visible()
+        assert page.locator("#made").is_visible()
+
+
+def test_all_that_can_be_reached_has_a_name_and_enough_contrast(browser: Any, report: Path) -> None:
+    for scheme in ("light", "dark"):
+        with watched(browser, report.as_uri(), color_scheme=scheme) as page:
+            nameless = page.evaluate(
+                """() => [...document.querySelectorAll("button, select, input, a, [role], [tabindex]")]
+                  .filter((each) => each.checkVisibility() && !["img", "option"].includes(each.getAttribute("role")))
+                  .filter((each) => !(each.ariaLabel || each.textContent.trim() || each.title))
+                  .map((each) => each.outerHTML)"""
+            )
+            assert nameless == []
+            pale = page.evaluate(CONTRAST)
+            assert pale == []
+            levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((each) => +each.tagName[1])")
+            assert levels[0] == 1
+            assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+# Texts whose contrast with their background is below 4.5 to 1 (WCAG 2.2, 1.4.3), by the colours that are drawn.
+CONTRAST = """() => {
+  const channel = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => 0.2126 * channel(r / 255) + 0.7152 * channel(g / 255) + 0.0722 * channel(b / 255);
+  const behind = (each) => {
+    for (let box = each; box; box = box.parentElement) {
+      const colour = parse(getComputedStyle(box).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  return [...document.querySelectorAll("body *")].filter((each) => each.checkVisibility() && !each.disabled &&
+    [...each.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()) &&
+    !["SCRIPT", "STYLE", "OPTION"].includes(each.tagName)).filter((each) => {
+      const style = getComputedStyle(each);
+      const ink = parse(each instanceof SVGElement ? style.fill : style.color);
+      const [a, b] = [light(ink), light(behind(each))].sort((x, y) => y - x);
+      return (a + 0.05) / (b + 0.05) < 4.5;
+    }).map((each) => each.outerHTML.slice(0, 120));
+}"""
+
+
+@pytest.mark.skipif(AXE is None, reason="FLANTUNE_AXE does not name axe.min.js")
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Any, report: Path, width: int, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto(report.as_uri())
+    page.evaluate(Path(AXE or "").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    assert [(it["id"], it["nodes"][0]["html"]) for it in found["violations"]] == []
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(hostile_run(tmp_path_factory.mktemp("hostile") / CORPUS[0].replace("/", "⧸"), CORPUS))
+
+
+def test_of_three_hundred_strings_made_to_run_a_script_none_does(browser: Any, hostile: Path) -> None:
+    """In every text of a run; without the page's policy, so that escaping alone holds."""
+    assert len(CORPUS) >= 300
+    with watched(browser, hostile.as_uri(), bypass_csp=True) as page:
+        shown = page.evaluate(
+            """() => {
+              const select = document.getElementById("answers-task"), said = [];
+              for (let task = 0; task < select.options.length; task++) {
+                select.value = task;
+                select.dispatchEvent(new Event("change"));
+                said.push(document.getElementById("answers-tuned").textContent);
+              }
+              document.querySelectorAll("details").forEach((each) => { each.open = true; });
+              document.querySelectorAll("th button, button").forEach((each) => each.click());
+              return said;
+            }"""
+        )
+        assert len(shown) == len(CORPUS)
+        page.mouse.move(640, 450)
+        elements = page.evaluate("[...new Set([...document.querySelectorAll('*')].map((each) => each.tagName))]")
+        assert not {"IMG", "IFRAME", "OBJECT", "EMBED", "FORM", "BASE", "VIDEO", "math", "animate"} & set(elements)
+        handlers = (
+            "[...document.querySelectorAll('*')].filter((e) => e.getAttributeNames().some((n) => n.startsWith('on')))"
+        )
+        assert page.evaluate(f"{handlers}.length") == 0
+
+
+def test_ten_thousand_predictions_are_all_there_and_few_are_drawn(browser: Any, tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "many")
+    for task, _, _, metrics, *_ in TASKS:
+        for side in ("base", "tuned"):
+            rows = fake_predictions(task, metrics, tuned=side == "tuned")
+            lines = [json.dumps({**rows[n % len(rows)], "row": f"row-{n}"}) + "\n" for n in range(1250)]
+            (run / "evaluation" / side / f"{task}.jsonl").write_text("".join(lines), encoding="utf-8")
+    made = write_report(run)
+    predictions = sum(path.stat().st_size for path in (run / "evaluation").rglob("*.jsonl"))
+    assert made.stat().st_size < 1_000_000 + predictions
+    with watched(browser, made.as_uri()) as page:
+        page.locator("#answers-list").focus()
+        page.keyboard.press("End")
+        assert text_of(page, "name") == "row-1249"
+        assert page.locator("#answers-list [role=option]").count() < 40

@@ -12,6 +12,8 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
@@ -19,7 +21,9 @@ from ruamel.yaml import YAML
 from fake_run import BREAKOUT, HOSTILE, LONG, RECIPE, fake_comparison, fake_plan, fake_run
 from flantune.errors import FlantuneError
 from flantune.reporting import charts, comparison_table, model_card, plan_table, safe, write_report
+from flantune.reporting.answers import even_limit
 from flantune.reporting.ledger import ledger_lines
+from flantune.reporting.verdict_view import headline, sentence
 
 BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -89,18 +93,26 @@ def test_every_number_of_the_main_metrics_is_on_the_page(page: Page) -> None:
 
 
 def test_the_page_has_no_script_but_its_own(page: Page) -> None:
-    assert [attributes.get("type") for attributes, _ in page.scripts] == ["application/json", None]
+    tasks = len({entry["task"] for entry in fake_comparison()["tasks"]})
+    assert [attributes.get("type") for attributes, _ in page.scripts] == ["application/json"] * (1 + tasks) + [None]
     assert all("src" not in attributes for _, attributes in page.elements)
     handlers = {name for _, attributes in page.elements for name in attributes if name.startswith("on")}
     assert handlers == set()
-    assert "innerHTML" not in page.scripts[1][1]
+    assert "innerHTML" not in page.scripts[-1][1]
     assert not {"img", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in page.elements}
 
 
-def test_the_policy_allows_exactly_the_script_of_the_page(page: Page) -> None:
+def test_the_policy_allows_exactly_the_script_and_the_style_of_the_page(page: Page, source: str) -> None:
     policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a)
-    script = base64.b64encode(hashlib.sha256(page.scripts[1][1].encode()).digest()).decode()
-    assert policy == (f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script}'; img-src data:")
+    style = source[source.index("<style>") + len("<style>") : source.index("</style>")]
+    script, style = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (page.scripts[-1][1], style)
+    )
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    assert not any("style" in attributes for _, attributes in page.elements)
 
 
 def test_hostile_text_is_shown_as_text_with_its_marks_visible(page: Page, source: str) -> None:
@@ -113,30 +125,61 @@ def test_hostile_text_is_shown_as_text_with_its_marks_visible(page: Page, source
     assert "\u2028" not in source
 
 
-def test_the_rows_to_browse_come_back_from_the_script_as_they_were(page: Page) -> None:
-    tasks = json.loads(page.scripts[0][1])["tasks"]
-    assert [task["task"] for task in tasks][:2] == ["dialogue_summary", "entity_recognition"]
-    assert len(tasks) == 8
+def browsed(page: Page) -> list[dict]:
+    """Tasks whose rows can be browsed, as the page holds them."""
+    about, *rows = (json.loads(text) for attributes, text in page.scripts if attributes.get("type"))
+    return [{**task, "rows": its} for task, its in zip(about, rows, strict=True)]
+
+
+def test_all_rows_to_browse_come_back_from_the_scripts_as_they_were(page: Page) -> None:
+    tasks = browsed(page)
+    assert [task["title"] for task in tasks][:2] == ["dialogue_summary", "entity_recognition"]
+    assert [task["total"] for task in tasks] == [len(task["rows"]) for task in tasks] == [60] * 5 + [75, 60, 60]
     first = tasks[0]["rows"][0]
     assert first["row"] == "test-001"
     assert BREAKOUT in first["prompt"]
     assert BREAKOUT in first["tuned"]
     assert len(first["references"]) == 2
-    assert not set("<>&") & set(page.scripts[0][1])
+    assert {held for _, held in tasks[0]["templates"]} == {True, False}
+    assert not set("<>&") & {c for attributes, text in page.scripts if attributes.get("type") for c in text}
 
 
-def test_of_many_rows_sixty_can_be_browsed_and_both_phrasings_are_among_them(page: Page) -> None:
-    intent = next(task for task in json.loads(page.scripts[0][1])["tasks"] if task["task"] == "intent")
-    assert (intent["total"], len(intent["rows"])) == (75, 60)
-    assert {row["held_out"] for row in intent["rows"]} == {True, False}
+@given(sizes=st.lists(st.integers(0, 400)), most=st.integers(0, 2000))
+def test_the_limit_of_rows_is_the_largest_that_keeps_all_tasks_together_below_it(sizes: list[int], most: int) -> None:
+    limit = even_limit(sizes, most)
+
+    def kept(limit: int) -> int:
+        return sum(min(size, limit) for size in sizes)
+
+    assert kept(limit) <= most
+    assert kept(limit) == sum(sizes) or kept(limit + 1) > most
+
+
+def test_of_too_many_rows_some_are_drawn_that_hold_both_phrasings(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flantune.reporting.answers.MOST_ROWS", 80)
+    tasks = browsed(Page(write_report(run, tmp_path / "few.html").read_text(encoding="utf-8")))
+    assert [len(task["rows"]) for task in tasks] == [10] * 8
+    for task in tasks:
+        assert {task["templates"][row["template"]][1] for row in task["rows"]} == {True, False}
+        assert [row["line"] for row in task["rows"]] != list(range(1, 11))
 
 
 def test_a_lower_score_counts_as_better_where_lower_is_better(page: Page) -> None:
-    rating = next(task for task in json.loads(page.scripts[0][1])["tasks"] if task["task"] == "review_rating")
+    rating = next(task for task in browsed(page) if task["title"] == "review_rating")
+    assert rating["lower"]
     for row in rating["rows"]:
-        _, base, tuned = row["scores"][0]
+        base, tuned = row["scores"][0]
         if base != tuned:
-            assert row["gain"] == (1 if float(tuned) < float(base) else -1)
+            assert (row["gain"] > 0) == (float(tuned) < float(base))
+
+
+def test_rows_with_text_in_common_with_training_rows_and_answers_that_were_cut_are_marked(page: Page) -> None:
+    summaries = next(task for task in browsed(page) if task["title"] == "dialogue_summary")
+    assert [row["row"] for row in summaries["rows"] if row.get("leak")] == ["test-031"]
+    cut = [row["line"] for row in summaries["rows"] if row.get("unfinished") == [True, False]]
+    assert cut == [number + 1 for number in range(60) if number % 7 == 3]
 
 
 def test_the_same_files_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
@@ -156,7 +199,7 @@ def test_files_that_are_missing_leave_their_part_out(run: Path, tmp_path: Path, 
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     page = Page(write_report(part).read_text(encoding="utf-8"))
     assert "+13.2" in page.text
-    assert len(page.scripts) == (1 if "evaluation" in missing else 2)
+    assert len(page.scripts) == (1 if "evaluation" in missing else 10)
     if "metrics.jsonl" in missing:
         assert "no metrics.jsonl" in page.text
     if "mixture.json" in missing and "plan.json" not in missing:
@@ -201,6 +244,41 @@ def test_only_the_end_of_an_absolute_path_is_told(source: str) -> None:
 def test_a_task_whose_loss_rises_is_named(page: Page) -> None:
     assert f"The loss ends clearly above its lowest point: All tasks, {LONG}" in page.text
     assert "not a finite number in 1 step, first in step 200" in page.text
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        (["better"] * 4 + ["worse", "equivalent"], "Better on 4 of 6 tasks, worse on 1."),
+        (["better", "no difference shown"], "Better on 1 of 2 tasks, worse on none."),
+        (["worse", "equivalent"], "Worse on 1 of 2 tasks, better on none."),
+        (["equivalent", "no difference shown"], "No difference is shown on 2 tasks."),
+        (["better"], "Better on 1 of 1 task, worse on none."),
+    ],
+)
+def test_the_verdict_is_told_in_one_line(verdicts: list[str], said: str) -> None:
+    entries = [{"verdict": verdict, "group": "trained"} for verdict in verdicts]
+    assert "".join(text for _, text in headline([*entries, {"verdict": "worse", "group": "kept"}])) == said
+
+
+def test_the_verdict_on_a_group_is_told_in_words() -> None:
+    verdicts = ["better", "worse", "no difference shown", "no difference shown"]
+    assert sentence("unseen", [{"verdict": verdict} for verdict in verdicts]) == (
+        "Of 4 tasks that it never saw, 1 got better, 1 got worse and 2 are not decided by these rows."
+    )
+    assert sentence("kept", [{"verdict": "equivalent"}]) == (
+        "Of 1 ability that it should keep, 1 stayed the same within the margin."
+    )
+
+
+def test_lines_of_the_log_that_are_no_steps_draw_no_curve(run: Path, tmp_path: Path) -> None:
+    part = Path(shutil.copytree(run, tmp_path / "part"))
+    log = part / "metrics.jsonl"
+    with log.open("a", encoding="utf-8") as more:
+        more.write(json.dumps({"step": 100, "validation": {"starter/intent": {"loss": 1.0}}}) + "\n")
+    assert write_report(part).read_bytes() == write_report(run, tmp_path / "whole.html").read_bytes().replace(
+        b"<title>first", b"<title>part"
+    ).replace(b"<bdi>first</bdi>", b"<bdi>part</bdi>")
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -347,9 +425,7 @@ def test_the_card_without_a_plan_leaves_the_mixture_out() -> None:
 
 
 def ledger_text(page: Page) -> str:
-    return " ".join(
-        page.text[page.text.index("Does the evaluation stand") : page.text.index("Answers, row by row")].split()
-    )
+    return " ".join(page.text[page.text.index("Licences and leaks") : page.text.index("Answers, row by row")].split())
 
 
 def test_the_page_shows_the_text_in_common_where_it_stands_and_the_scores_without_these_rows(page: Page) -> None:
@@ -369,8 +445,8 @@ def test_the_page_tells_what_was_left_out_repeats_and_was_allowed_and_the_licenc
         in (text)
     )
     assert "intent is evaluated as unseen though it shares samsum" in text
-    assert "licences: CC0-1.0 (dialogue_summary); ours" in text
-    assert text.endswith("not stated (intent)")
+    assert "Licences CC0-1.0dialogue_summaryours" in text
+    assert text.endswith("not statedintent")
 
 
 def test_the_page_names_no_folder_of_the_data(source: str) -> None:

@@ -111,6 +111,7 @@ def _entry(task: Answered, by: Metric, main: bool, *, resamples: int, seed: int)
     }
     difference = paired_difference(base, tuned, by.score, **drawn)
     kinds = np.array([item.template_kind for item in questions.items])
+    asked = np.array([item.template for item in questions.items], dtype=object)
     entry: dict[str, Any] = {
         "task": name,
         "cluster": questions.task.spec.cluster,
@@ -140,6 +141,13 @@ def _entry(task: Answered, by: Metric, main: bool, *, resamples: int, seed: int)
         },
         "by_phrasing": {
             kind: _scores_of(by, base, tuned, kinds == kind) for kind in ("seen", "held_out") if (kinds == kind).any()
+        },
+        "by_template": {
+            name: {
+                "held_out": bool((kinds[asked == name] == "held_out").all()),
+                **_scores_of(by, base, tuned, asked == name),
+            }
+            for name in sorted(set(asked.tolist()))
         },
         "flagged": None,
     }

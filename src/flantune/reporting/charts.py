@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from flantune.reporting.formats import change, finite, score, short_number
+from flantune.reporting.formats import change, finite, score, short_number, visible
 
 _MARGIN = 9.0  # percent of the width kept free at both ends, for labels
 _POINTS = 400  # points drawn at most in one line chart
@@ -96,13 +96,8 @@ def axis(scale: Axis, *, signed: bool = False) -> Markup:
 
 
 def dumbbell(entry: Mapping[str, Any], scale: Axis) -> Markup:
-    """Base (hollow) to tuned (full) on a scale, with the baselines as short strokes below."""
+    """Base (hollow) to tuned (full) on a scale."""
     unit, marks = entry["unit"], _grid(scale)
-    for name, value in (entry.get("baselines") or {}).items():
-        if finite(value):
-            title = escape(f"baseline: {name} {score(value, unit)}")
-            stroke = f'<path class="baseline" d="M0 10v9"><title>{title}</title></path>'
-            marks += f'<svg class="over" x="{scale.at(value):.2f}%" y="50%">{stroke}</svg>'
     base, tuned = entry["base"], entry["tuned"]
     if finite(base) and finite(tuned):
         left, right = scale.at(base), scale.at(tuned)
@@ -112,8 +107,6 @@ def dumbbell(entry: Mapping[str, Any], scale: Axis) -> Markup:
         outward = -1 if left <= right else 1
         marks += _label(left, outward, "base-label", score(base, unit))
         marks += _label(right, -outward, "tuned-label", score(tuned, unit))
-    if unit != "0-100":
-        marks += _own_ticks(scale, [(tick, _tick(tick, False)) for tick in scale.ticks])
     said = f"{entry['metric']}: base {score(base, unit)}, tuned {score(tuned, unit)}"
     return _row(said, marks)
 
@@ -185,8 +178,8 @@ def curve(
     span: tuple[int, int],
     *,
     smooth: bool = True,
-    width: int = 340,
-    height: int = 150,
+    width: int = 320,
+    height: int = 160,
 ) -> Curve:
     """Values over steps: faint points and a smoothed line (the mean of the points around), from 0 upwards.
 
@@ -201,7 +194,7 @@ def curve(
     known = [(step, value) for step, value in zip(steps, values, strict=True) if finite(value)]
     lost = tuple(step for step, value in zip(steps, values, strict=True) if not finite(value))
     line = _smoothed(known) if smooth else known
-    left, right, top, bottom = 38, 8, 8, 20
+    left, right, top, bottom = 34, 4, 8, 22
     high = nice(max([value for _, value in known] + [0.0]), (1, 1.5, 2, 3, 4, 5, 6, 8, 10))
     low = -nice(-min(value for _, value in known)) if known and min(value for _, value in known) < 0 else 0.0
 
@@ -251,7 +244,7 @@ def _thinned(points: Sequence[Any]) -> list[Any]:
 
 
 def _row(said: str, marks: str) -> Markup:
-    return Markup(f'<svg class="row" role="img" aria-label="{escape(said)}">{marks}</svg>')
+    return Markup(f'<svg class="row" role="img" aria-label="{escape(visible(said))}">{marks}</svg>')
 
 
 def _grid(scale: Axis) -> str:

@@ -25,7 +25,8 @@ def ledger_view(plan: Mapping[str, Any] | None, comparison: Mapping[str, Any]) -
         "looked": ledger["contamination"] is not None,
         "pairs": pairs,
         "doubtful": [entry for entry in main_metrics(comparison) if entry.get("flagged")],
-        "lines": [*_left_out(ledger), *_duplicates(ledger, short=True), *_allowed(ledger), _licences(ledger)],
+        "lines": [*_left_out(ledger), *_duplicates(ledger, short=True), *_allowed(ledger)],
+        "licences": _by_licence(ledger),
     }
 
 
@@ -90,10 +91,14 @@ def _allowed(ledger: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _licences(ledger: Mapping[str, Any]) -> str:
+    return "licences: " + "; ".join(f"{licence} ({', '.join(names)})" for licence, names in _by_licence(ledger).items())
+
+
+def _by_licence(ledger: Mapping[str, Any]) -> Mapping[str, list[str]]:
     tasks = defaultdict[str, list[str]](list)
     for it in ledger["licences"]:
         tasks[it["license"] or NOT_STATED].append(short_task(it["task"]))
-    return "licences: " + "; ".join(f"{licence} ({', '.join(names)})" for licence, names in tasks.items())
+    return tasks
 
 
 def _short_places(told: Mapping[str, Any]) -> dict[str, str]:

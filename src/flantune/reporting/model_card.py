@@ -212,7 +212,7 @@ def _ledger(plan: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
                 f"{short_task(entry['task'])} without them, {plural(without['n'], 'row')}: "
                 f"{entry['metric']} {score(without['base'], unit)} → {score(without['tuned'], unit)}."
             )
-    return "\n".join(f"- {escape(line)}" for line in [*lines, *view["lines"][:-1]])
+    return "\n".join(f"- {escape(line)}" for line in [*lines, *view["lines"]])
 
 
 def _training(plan: Mapping[str, Any] | None) -> str:
