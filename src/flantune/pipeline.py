@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flantune import assessment
 from flantune.errors import FlantuneError
-from flantune.files import write_json, write_json_lines, write_text
-from flantune.mixture.permutation import key_of
+from flantune.files import write_json, write_text
 from flantune.mixture.receipt import receipt
-from flantune.preparation import Prepared, evaluation_sets, prepare, tasks_of, trained_tasks
+from flantune.preparation import Prepared, prepare
 from flantune.progress import Interrupted, Listener, Silent, stop_signals
 from flantune.recipe import Recipe
 from flantune.run_folder import (
@@ -26,7 +25,7 @@ from flantune.run_folder import (
     step_line,
     step_log,
 )
-from flantune.settings import cache_folder, launch
+from flantune.settings import launch
 
 if TYPE_CHECKING:
     from flantune.training.checkpoint import Checkpoints
@@ -232,39 +231,8 @@ def evaluate(
     Returns:
         Task name to its predictions.
     """
-    from flantune.evaluation.compare import row_scores
-    from flantune.evaluation.predict import predictions
-    from flantune.models.load import load_model, model_digest
-
-    listener = listener or Silent()
-    sets = evaluation_sets(recipe, trained_tasks(recipe), tasks_of(recipe.unseen, recipe))
-    choice = recipe.model
-    revision = choice.revision if model == choice.name or Path(model).is_dir() else None
-    loaded = load_model(
-        model,
-        precision=recipe.training.precision,
-        revision=revision,
-        system=choice.system,
-        answering=True,
-        report=listener.say,
-    )
-    identity = model_digest(loaded, revision)
-    listener.phase(f"evaluating {Path(model).name if Path(model).is_dir() else model}", sum(len(s.items) for s in sets))
-    result = {}
-    for questions in sets:
-        made = predictions(
-            loaded,
-            questions,
-            batch_tokens=recipe.evaluation.batch_tokens,
-            cache=cache_folder() / "predictions",
-            model_digest=identity,
-            progress=lambda count, name=questions.task.name: listener.advance(count, name),
-        )
-        for row, scores in zip(made, row_scores(questions, made), strict=True):
-            row["scores"] = scores
-        write_json_lines(out / f"{questions.task.name}.jsonl", made)
-        result[questions.task.name] = made
-    return result
+    side = assessment.evaluated(recipe, model, out, listener=listener)
+    return {it.task: list(it.rows) for it in side.tasks}
 
 
 def compare(run: Path, *, listener: Listener | None = None) -> dict[str, Any]:
@@ -277,52 +245,12 @@ def compare(run: Path, *, listener: Listener | None = None) -> dict[str, Any]:
     recipe = read_recipe(run)
     if not (run / "model").exists():
         raise FlantuneError(f"the run is not trained to its end; flantune train --resume {run}", run)
-    base = evaluate(recipe, recipe.model.name, run / "evaluation" / "base", listener=listener)
-    tuned = evaluate(recipe, str(run / "model"), run / "evaluation" / "tuned", listener=listener)
-    ledger = (read_json(run / "plan.json") or {}).get("ledger") or {}
-    flagged = ledger.get("flagged") or {}
-    comparison = compared(recipe, base, tuned, tuned_name=str(run / "model"), flagged=flagged)
+    evaluate(recipe, recipe.model.name, run / "evaluation" / "base", listener=listener)
+    evaluate(recipe, str(run / "model"), run / "evaluation" / "tuned", listener=listener)
+    comparison = assessment.compared(run)
     write_json(run / "comparison.json", comparison)
     report(run)
     return comparison
-
-
-def compared(
-    recipe: Recipe,
-    base: Mapping[str, list[dict[str, Any]]],
-    tuned: Mapping[str, list[dict[str, Any]]],
-    *,
-    tuned_name: str,
-    flagged: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    """The content of `comparison.json` from both models' predictions.
-
-    Args:
-        recipe: What was done.
-        base: Task name to the base model's predictions.
-        tuned: The same of the tuned model.
-        tuned_name: How the tuned model is called.
-        flagged: Task name to ids of evaluation rows that have text in common with training rows.
-    """
-    from flantune.evaluation.compare import Answered
-    from flantune.evaluation.compare import compare as make_comparison
-
-    trained, unseen = trained_tasks(recipe), tasks_of(recipe.unseen, recipe)
-    names = {task.name for task in trained}
-    answered = [
-        Answered(
-            q, q.task.name in names, base[q.task.name], tuned[q.task.name], frozenset(flagged.get(q.task.name, ()))
-        )
-        for q in evaluation_sets(recipe, trained, unseen)
-    ]
-    return make_comparison(
-        answered,
-        base={"model": recipe.model.name},
-        tuned={"model": tuned_name, "method": recipe.adapter.method},
-        resamples=recipe.evaluation.resamples,
-        margin=recipe.evaluation.margin,
-        seed=recipe.seed,
-    )
 
 
 def report(run: Path) -> Path:
@@ -345,24 +273,3 @@ def report(run: Path) -> Path:
         card = model_card(comparison, planned, (run / "recipe.yaml").read_text(encoding="utf-8"), base, license_)
         write_text(run / "model" / "README.md", card)
     return write_report(run)
-
-
-def scores(recipe: Recipe, made: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One model's score on each task and metric, with a bootstrap interval."""
-    from flantune.evaluation.metrics import metric
-    from flantune.evaluation.predict import row_statistics
-    from flantune.evaluation.statistics import single_interval
-
-    result = []
-    for questions in evaluation_sets(recipe, trained_tasks(recipe), tasks_of(recipe.unseen, recipe)):
-        for name in questions.task.spec.metrics:
-            by = metric(name)
-            rows = row_statistics(by, questions, [p["prediction"] for p in made[questions.task.name]])
-            low, high = single_interval(
-                rows, by.score, resamples=recipe.evaluation.resamples, seed=key_of(recipe.seed, "bootstrap", name)
-            )
-            score = float(by.score(rows.sum(axis=0)))
-            result.append(
-                {"task": questions.task.name, "metric": name, "n": len(rows), "score": score, "ci": [low, high]}
-            )
-    return result

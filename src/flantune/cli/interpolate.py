@@ -24,10 +24,11 @@ def interpolate(
 
     Example: flantune interpolate smollm2-135m-instruct runs/mine --alpha 0:1:0.25 --out between
     """
-    from flantune import pipeline
+    from flantune import assessment
     from flantune.cli.console import console
     from flantune.cli.show import print_scores
     from flantune.derived_models import between
+    from flantune.evaluation.compare import scores
     from flantune.models.interpolation import shares
     from flantune.run_folder import recipe_of
 
@@ -38,5 +39,5 @@ def interpolate(
         print(folder)
         if chosen is not None:
             with console() as listener:
-                made = pipeline.evaluate(chosen, str(folder), out / "evaluation" / folder.name, listener=listener)
-            print_scores(pipeline.scores(chosen, made))
+                side = assessment.evaluated(chosen, str(folder), out / "evaluation" / folder.name, listener=listener)
+            print_scores(scores(side, assessment.resampling(side.settings)))

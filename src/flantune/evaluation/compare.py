@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from flantune.evaluation.metrics import Metric, metric
-from flantune.evaluation.predict import Prediction, row_statistics
-from flantune.evaluation.prompts import EvaluationSet
+from flantune.evaluation.predict import Prediction, record_statistics
+from flantune.evaluation.records import Side, TaskAnswers, paired
 from flantune.evaluation.statistics import (
     Difference,
+    Pairs,
+    average_interval,
     holm,
     paired_difference,
     single_interval,
@@ -22,142 +24,180 @@ from flantune.evaluation.statistics import (
 )
 from flantune.mixture.permutation import key_of
 
-Group = Literal["trained", "unseen", "kept"]
-KEPT = "kept_abilities"  # the cluster of tasks that ask whether something was forgotten
+OF_SEEDS = (
+    "One training run: the intervals tell how far other test rows could move a score, and nothing of how far another "
+    "seed would."
+)
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A task's questions with the answers of both models, in the same order.
+class Resampling:
+    """How differences are judged.
 
     Attributes:
-        flagged: Ids of rows that have text in common with training rows.
-    """
-
-    questions: EvaluationSet
-    seen: bool
-    base: Sequence[Prediction]
-    tuned: Sequence[Prediction]
-    flagged: frozenset[str] = frozenset()
-
-    @property
-    def group(self) -> Group:
-        """Trained on; not trained on; or an ability that should be kept."""
-        if self.seen:
-            return "trained"
-        return "kept" if self.questions.task.spec.cluster == KEPT else "unseen"
-
-
-def compare(
-    answered: Sequence[Answered],
-    *,
-    base: Mapping[str, Any],
-    tuned: Mapping[str, Any],
-    resamples: int,
-    margin: float | None,
-    seed: int,
-) -> dict[str, Any]:
-    """Differences, intervals and verdicts of all tasks and metrics.
-
-    Args:
-        answered: One a task; trained tasks first reads best.
-        base: What to say of the base model (`model`: its name).
-        tuned: The same of the tuned one.
         resamples: Bootstrap resamples and random flips.
         margin: Differences of 0-100 scores inside +-margin may be called equivalent.
         seed: Of the resampling.
-    Returns:
-        `base`, `tuned`, `verdict` (sentences), `tasks` (one entry a task and metric, the task's main metric first),
-        `average` (over main metrics on the 0-100 scale). Holm's correction runs over the main metrics of all tasks;
-        other metrics are told with their own correction, since no conclusion is drawn from them.
     """
-    entries, differences = [], []
-    for task in answered:
-        for place, name in enumerate(task.questions.task.spec.metrics):
-            entry, difference = _entry(task, metric(name), place == 0, resamples=resamples, seed=seed)
-            entries.append(entry)
-            differences.append(difference)
+
+    resamples: int
+    margin: float | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """An entry of comparison.json with what its verdict and the average are made of."""
+
+    entry: dict[str, Any]
+    difference: Difference
+    pairs: Pairs
+
+
+def compare(
+    base: Side,
+    tuned: Side,
+    by: Resampling,
+    *,
+    told: Mapping[str, Mapping[str, Any]] | None = None,
+    flagged: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Differences, intervals and verdicts of all tasks and metrics: `compare_all` of one other model."""
+    return compare_all(base, [tuned], by, told=told, flagged=flagged)[0]
+
+
+def compare_all(
+    base: Side,
+    others: Sequence[Side],
+    by: Resampling,
+    *,
+    told: Mapping[str, Mapping[str, Any]] | None = None,
+    flagged: Mapping[str, Sequence[str]] | None = None,
+) -> list[dict[str, Any]]:
+    """Each of the others against the base, on the same rows.
+
+    Args:
+        base: Answers of the model to compare with.
+        others: Answers of other models to the same questions.
+        by: How differences are judged.
+        told: More to say of the models, by `base` and `tuned`.
+        flagged: Task name to ids of rows that have text in common with training rows.
+    Returns:
+        For each of the others `base`, `tuned`, `verdict` (sentences), `tasks` (one entry a task and metric, the task's
+        main metric first), `average` (over main metrics on the 0-100 scale), `judged` (how). Holm's correction runs
+        over the main metrics of all tasks and all models; other metrics are told with their own correction, since no
+        conclusion is drawn from them.
+    Raises:
+        FlantuneError: Rows, prompts, decoding or another setting differ; the message names the first that does.
+    """
+    sides = [paired(base, other) for other in others]
+    judged = [
+        [
+            _judged(ours, theirs, metric(name), place == 0, by, frozenset((flagged or {}).get(ours.task, ())))
+            for ours, theirs in zip(base.tasks, side.tasks, strict=True)
+            for place, name in enumerate(ours.metrics)
+        ]
+        for side in sides
+    ]
     for main in (True, False):
-        chosen = [i for i, entry in enumerate(entries) if entry["main"] == main]
-        adjusted = holm([entries[i]["p"] for i in chosen])
-        for i, p in zip(chosen, adjusted, strict=True):
-            entries[i]["p_adjusted"] = p
-            entries[i]["verdict"] = verdict(
-                differences[i],
-                higher_is_better=entries[i]["higher_is_better"],
+        chosen = [each for side in judged for each in side if each.entry["main"] == main]
+        for each, p in zip(chosen, holm([each.difference.p for each in chosen]), strict=True):
+            each.entry["p_adjusted"] = p
+            each.entry["verdict"] = verdict(
+                each.difference,
+                higher_is_better=each.entry["higher_is_better"],
                 adjusted_p=p,
-                margin=margin if entries[i]["unit"] == "0-100" else None,
+                margin=by.margin if each.entry["unit"] == "0-100" else None,
             )
-    return {
-        "base": dict(base),
-        "tuned": dict(tuned),
-        "verdict": summary(entries),
-        "tasks": entries,
-        "average": {
-            "seen": _average([e for e in entries if e["seen"]]),
-            "unseen": _average([e for e in entries if not e["seen"]]),
-        },
-    }
+    tests = sum(each.entry["main"] for side in judged for each in side)
+    return [
+        {
+            "base": {**_of_model(base), **(told or {}).get("base", {})},
+            "tuned": {**_of_model(side), **(told or {}).get("tuned", {})},
+            "verdict": summary([each.entry for each in found]),
+            "tasks": [each.entry for each in found],
+            "average": {
+                "seen": _average([each for each in found if each.entry["seen"]], by),
+                "unseen": _average([each for each in found if not each.entry["seen"]], by),
+            },
+            "judged": {
+                "resamples": by.resamples,
+                "margin": by.margin,
+                "seed": by.seed,
+                "confidence": 0.95,
+                "tests": tests,
+                "training_seeds": 1,
+                "note": OF_SEEDS,
+            },
+        }
+        for side, found in zip(sides, judged, strict=True)
+    ]
 
 
-def _entry(task: Answered, by: Metric, main: bool, *, resamples: int, seed: int) -> tuple[dict[str, Any], Difference]:
-    questions, name = task.questions, task.questions.task.name
-    base = row_statistics(by, questions, [p["prediction"] for p in task.base])
-    tuned = row_statistics(by, questions, [p["prediction"] for p in task.tuned])
+def _of_model(side: Side) -> dict[str, Any]:
+    return {key: side.settings[key] for key in ("model", "precision", "device") if key in side.settings}
+
+
+def _judged(
+    base: TaskAnswers, tuned: TaskAnswers, by: Metric, main: bool, how: Resampling, flagged: frozenset[str]
+) -> _Judged:
+    rows = base.rows
+    before, after = (record_statistics(by, side.rows) for side in (base, tuned))
     drawn: dict[str, Any] = {
-        "resamples": resamples,
-        "seed": key_of(seed, "bootstrap", name, by.name),
-        "groups": [item.row for item in questions.items],  # rows of one id (questions about one text) go together
+        "resamples": how.resamples,
+        "seed": key_of(how.seed, "bootstrap", base.task, by.name),
+        "groups": [row["row"] for row in rows],  # rows of one id (questions about one text) go together
     }
-    difference = paired_difference(base, tuned, by.score, **drawn)
-    kinds = np.array([item.template_kind for item in questions.items])
-    asked = np.array([item.template for item in questions.items], dtype=object)
+    difference = paired_difference(before, after, by.score, **drawn)
+    kinds = np.array([row["template_kind"] for row in rows])
+    asked = np.array([row["template"] for row in rows], dtype=object)
     entry: dict[str, Any] = {
-        "task": name,
-        "cluster": questions.task.spec.cluster,
-        "group": task.group,
-        "seen": task.seen,
+        "task": base.task,
+        "cluster": base.cluster,
+        "group": base.group,
+        "seen": base.group == "trained",
         "metric": by.name,
         "signature": by.signature,
         "main": main,
         "unit": by.unit,
         "higher_is_better": by.higher_is_better,
         "n": difference.n,
+        "rows": len(rows),
         "base": difference.base,
         "tuned": difference.tuned,
         "difference": difference.difference,
         "ci": [difference.low, difference.high],
-        "base_ci": list(single_interval(base, by.score, **drawn)),
-        "tuned_ci": list(single_interval(tuned, by.score, **drawn)),
+        "base_ci": list(single_interval(before, by.score, **drawn)),
+        "tuned_ci": list(single_interval(after, by.score, **drawn)),
         "p": difference.p,
         "p_adjusted": difference.p,
         "verdict": "",
-        "smallest_detectable": smallest_detectable(base, tuned, by.score, **drawn),
-        "baselines": baselines(by, questions),
-        "invalid": {"base": _invalid(by, task, task.base), "tuned": _invalid(by, task, task.tuned)},
+        "smallest_detectable": smallest_detectable(before, after, by.score, **drawn),
+        "baselines": baselines(by, base),
+        "invalid": {"base": _invalid(by, base), "tuned": _invalid(by, tuned)},
         "unfinished": {
-            "base": sum(not p["finished"] for p in task.base),
-            "tuned": sum(not p["finished"] for p in task.tuned),
+            "base": sum(not row["finished"] for row in base.rows),
+            "tuned": sum(not row["finished"] for row in tuned.rows),
         },
         "by_phrasing": {
-            kind: _scores_of(by, base, tuned, kinds == kind) for kind in ("seen", "held_out") if (kinds == kind).any()
+            kind: _scores_of(by, before, after, kinds == kind) for kind in ("seen", "held_out") if (kinds == kind).any()
         },
         "by_template": {
             name: {
                 "held_out": bool((kinds[asked == name] == "held_out").all()),
-                **_scores_of(by, base, tuned, asked == name),
+                **_scores_of(by, before, after, asked == name),
             }
             for name in sorted(set(asked.tolist()))
         },
         "flagged": None,
     }
-    flagged = np.array([item.row in task.flagged for item in questions.items])
-    if flagged.any():
+    marked = np.array([row["row"] in flagged for row in rows])
+    if marked.any():
         entry["flagged"] = {
-            "n": int(flagged.sum()),
-            "without": None if flagged.all() else _scores_of(by, base, tuned, ~flagged),
+            "n": int(marked.sum()),
+            "without": None if marked.all() else _scores_of(by, before, after, ~marked),
         }
-    return entry, difference
+    return _Judged(entry, difference, Pairs(before, after, by.score, drawn["groups"]))
 
 
 def _scores_of(by: Metric, base: np.ndarray, tuned: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
@@ -169,52 +209,67 @@ def _scores_of(by: Metric, base: np.ndarray, tuned: np.ndarray, chosen: np.ndarr
     }
 
 
-def row_scores(questions: EvaluationSet, predictions: Sequence[Prediction]) -> list[dict[str, float]]:
+def row_scores(metrics: Sequence[str], rows: Sequence[Prediction]) -> list[dict[str, float]]:
     """Each row's score by each metric of the task, as if the row stood alone."""
-    scores: list[dict[str, float]] = [{} for _ in predictions]
-    for name in questions.task.spec.metrics:
+    scores: list[dict[str, float]] = [{} for _ in rows]
+    for name in metrics:
         by = metric(name)
-        values = by.score(row_statistics(by, questions, [p["prediction"] for p in predictions]))
-        for row, value in zip(scores, values, strict=True):
+        for row, value in zip(scores, by.score(record_statistics(by, rows)), strict=True):
             row[name] = float(value) if np.isfinite(value) else 0.0
     return scores
 
 
-def baselines(by: Metric, questions: EvaluationSet) -> dict[str, float | None]:
+def scores(side: Side, by: Resampling) -> list[dict[str, Any]]:
+    """One model's score on each task and metric, with its interval."""
+    told = []
+    for it in side.tasks:
+        for name in it.metrics:
+            used = metric(name)
+            stats = record_statistics(used, it.rows)
+            low, high = single_interval(
+                stats,
+                used.score,
+                groups=[row["row"] for row in it.rows],
+                resamples=by.resamples,
+                seed=key_of(by.seed, "bootstrap", it.task, name),
+            )
+            score = float(used.score(stats.sum(axis=0)))
+            told.append({"task": it.task, "metric": name, "n": len(stats), "score": score, "ci": [low, high]})
+    return told
+
+
+def baselines(by: Metric, asked: TaskAnswers) -> dict[str, float | None]:
     """Scores of two models that need no training: the most frequent answer, and a copy of the input."""
+    rows = asked.rows
 
     def score(texts: Sequence[str]) -> float:
-        return float(by.score(row_statistics(by, questions, texts).sum(axis=0)))
+        return float(by.score(record_statistics(by, rows, texts).sum(axis=0)))
 
-    majority = None
-    if questions.task.spec.answer_choices is not None and all(
-        item.choices == questions.items[0].choices for item in questions.items
-    ):
-        counted = Counter(item.references[0] for item in questions.items)
+    majority = copied = None
+    if "choices" in rows[0] and all(row.get("choices") == rows[0]["choices"] for row in rows):
+        counted = Counter(row["references"][0] for row in rows)
         tied = [answer for answer, n in counted.items() if n == max(counted.values())]
-        ranked = [score([answer] * len(questions.items)) for answer in sorted(tied)]
+        ranked = [score([answer] * len(rows)) for answer in sorted(tied)]
         majority = max(ranked) if by.higher_is_better else min(ranked)
-    copied = (
-        score([item.copied for item in questions.items]) if questions.task.spec.evaluate_by == "generation" else None
-    )
+    if asked.decoding["evaluate_by"] == "generation":
+        copied = score([row["prompt"][slice(*row.get("copied", (None,)))] for row in rows])
     return {"majority": majority, "copy": copied}
 
 
-def _invalid(by: Metric, task: Answered, predictions: Sequence[Prediction]) -> int | None:
+def _invalid(by: Metric, side: TaskAnswers) -> int | None:
     if by.answer_valid is None:
         return None
-    return sum(
-        not by.answer_valid(prediction["prediction"], item.choices)
-        for prediction, item in zip(predictions, task.questions.items, strict=True)
-    )
+    return sum(not by.answer_valid(row["prediction"], row.get("choices")) for row in side.rows)
 
 
-def _average(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    used = [entry for entry in entries if entry["main"] and entry["unit"] == "0-100"]
+def _average(judged: Sequence[_Judged], by: Resampling) -> dict[str, Any]:
+    """The mean over main metrics on the 0-100 scale, each task counting the same."""
+    used = [each for each in judged if each.entry["main"] and each.entry["unit"] == "0-100"]
     if not used:
-        return {"tasks": 0, "base": None, "tuned": None, "difference": None}
-    base, tuned = (sum(entry[side] for entry in used) / len(used) for side in ("base", "tuned"))
-    return {"tasks": len(used), "base": base, "tuned": tuned, "difference": tuned - base}
+        return {"tasks": 0, "base": None, "tuned": None, "difference": None, "ci": None}
+    base, tuned = (sum(each.entry[side] for each in used) / len(used) for side in ("base", "tuned"))
+    ci = average_interval([each.pairs for each in used], resamples=by.resamples, seed=key_of(by.seed, "average"))
+    return {"tasks": len(used), "base": base, "tuned": tuned, "difference": tuned - base, "ci": list(ci)}
 
 
 def summary(entries: Sequence[Mapping[str, Any]]) -> str:

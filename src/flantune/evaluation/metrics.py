@@ -46,6 +46,7 @@ class Metric:
             one.
         answer_valid: (prediction, answer_choices) -> whether the prediction is an answer at all, right or
             wrong; None where every text is one.
+        fields: The row's fields that `statistics` reads; None where it may read any.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Metric:
     statistics: RowStatistics
     score: Callable[[FloatArray], FloatArray]
     answer_valid: Callable[[str, Sequence[str] | None], bool] | None = None
+    fields: tuple[str, ...] | None = ()
 
 
 def metric(name: str) -> Metric:
@@ -585,6 +587,6 @@ METRICS: dict[str, Metric] = {
         Metric("entity_f1", True, "0-100", "micro|exact type and text", _entity_counts, _entity_f1),
         # No side is better in itself; above 1 a model talks too much, as untuned ones do, so lower it is.
         Metric("length_ratio", False, "ratio", "whitespace words", _word_counts, _length_ratio),
-        Metric("rules_passed", True, "0-100", "all rules of a row", _rules_passed, _percent),
+        Metric("rules_passed", True, "0-100", "all rules of a row", _rules_passed, _percent, fields=("rules",)),
     )
 }

@@ -8,8 +8,8 @@ from typing import Any
 
 from flantune.cache import added, used
 from flantune.evaluation.generate import Progress, choose, generate
-from flantune.evaluation.metrics import Metric
-from flantune.evaluation.prompts import EvaluationSet
+from flantune.evaluation.metrics import Metric, metric
+from flantune.evaluation.prompts import EvaluationSet, Item
 from flantune.files import digest, read_json_lines, write_json_lines
 from flantune.models.load import LoadedModel
 
@@ -57,11 +57,29 @@ def predictions(
             "prediction": item.answer_in(answer["prediction"]),
             **({"text": answer["prediction"]} if item.answer is not None else {}),
             "references": list(item.references),
+            **({"choices": list(item.choices)} if item.choices is not None else {}),
+            **_scored_with(questions, item),
             "finished": answer["finished"],
             "choice_scores": answer["choice_scores"],
         }
         for item, answer in zip(questions.items, answers, strict=True)
     ]
+
+
+def _scored_with(questions: EvaluationSet, item: Item) -> dict[str, Any]:
+    """What scores and baselines need beside the references: fields of the row, and which part of the prompt is copied.
+
+    The part is [start, end] in characters.
+    """
+    told: dict[str, Any] = {}
+    wanted = [metric(name).fields for name in questions.task.spec.metrics]
+    if any(fields is None for fields in wanted):
+        told["fields"] = dict(item.values)
+    elif names := [name for fields in wanted for name in fields or () if name in item.values]:
+        told["fields"] = {name: item.values[name] for name in names}
+    if questions.task.spec.evaluate_by == "generation" and (start := item.prompt.find(item.copied)) >= 0:
+        told["copied"] = [start, start + len(item.copied)]
+    return told
 
 
 def _precision(loaded: LoadedModel) -> str:
@@ -95,13 +113,26 @@ def _answer(
     ]
 
 
-def row_statistics(metric: Metric, questions: EvaluationSet, texts: Sequence[str]) -> Any:
+def row_statistics(by: Metric, questions: EvaluationSet, texts: Sequence[str]) -> Any:
     """(n, k) array of the metric's row statistics for these answers."""
     import numpy as np
 
     return np.stack(
         [
-            metric.statistics(text, item.references, item.values, item.choices)
+            by.statistics(text, item.references, item.values, item.choices)
             for text, item in zip(texts, questions.items, strict=True)
+        ]
+    )
+
+
+def record_statistics(by: Metric, rows: Sequence[Prediction], texts: Sequence[str] | None = None) -> Any:
+    """The same of kept predictions, or of other answers to their questions."""
+    import numpy as np
+
+    given = [row["prediction"] for row in rows] if texts is None else texts
+    return np.stack(
+        [
+            by.statistics(text, row["references"], row.get("fields"), row.get("choices"))
+            for text, row in zip(given, rows, strict=True)
         ]
     )

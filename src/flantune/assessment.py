@@ -1,0 +1,196 @@
+"""Evaluations and comparisons as files: answers of any model on a recipe's rows, and what follows from kept answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flantune.errors import FlantuneError
+from flantune.files import write_json
+from flantune.preparation import evaluation_sets, tasks_of, trained_tasks
+from flantune.progress import Listener, Silent
+from flantune.recipe import Recipe
+from flantune.recipe.load import run_name
+from flantune.run_folder import read_json, read_recipe
+from flantune.settings import cache_folder
+
+if TYPE_CHECKING:
+    from flantune.evaluation.compare import Resampling
+    from flantune.evaluation.records import Side
+
+# A number from files and the same number from comparison.json, whose resampling may have run on other hardware.
+SAME = 1e-9
+
+
+def evaluated(recipe: Recipe, model: str, out: Path, *, listener: Listener | None = None) -> Side:
+    """Answers of one model to the recipe's evaluation rows, each with its scores, kept below `out`.
+
+    Args:
+        recipe: Names tasks, rows and seed.
+        model: Embedded name, folder or hub name.
+        out: Folder for `TASK.jsonl` and `settings.json`.
+        listener: Who is told how far it is.
+    """
+    from flantune.evaluation.compare import row_scores
+    from flantune.evaluation.predict import predictions
+    from flantune.evaluation.records import Side, task_answers, write_side
+    from flantune.models.load import load_model, model_digest
+
+    listener = listener or Silent()
+    trained = trained_tasks(recipe)
+    sets = evaluation_sets(recipe, trained, tasks_of(recipe.unseen, recipe))
+    names = {task.name for task in trained}
+    choice = recipe.model
+    revision = choice.revision if model == choice.name or Path(model).is_dir() else None
+    loaded = load_model(
+        model,
+        precision=recipe.training.precision,
+        revision=revision,
+        system=choice.system,
+        answering=True,
+        report=listener.say,
+    )
+    identity = model_digest(loaded, revision)
+    listener.phase(f"evaluating {Path(model).name if Path(model).is_dir() else model}", sum(len(s.items) for s in sets))
+    tasks = []
+    for questions in sets:
+        made = predictions(
+            loaded,
+            questions,
+            batch_tokens=recipe.evaluation.batch_tokens,
+            cache=cache_folder() / "predictions",
+            model_digest=identity,
+            progress=lambda count, name=questions.task.name: listener.advance(count, name),
+        )
+        for row, scores in zip(made, row_scores(questions.task.spec.metrics, made), strict=True):
+            row["scores"] = scores
+        tasks.append(task_answers(questions, made, trained=questions.task.name in names))
+    parameter = next(loaded.model.parameters())
+    settings = {
+        "model": model,
+        "identity": identity,
+        "prompt_format": loaded.format.fingerprint(),
+        "system": choice.system,
+        "precision": str(parameter.dtype).removeprefix("torch."),
+        "device": parameter.device.type,
+        "batch_tokens": recipe.evaluation.batch_tokens,
+        "resamples": recipe.evaluation.resamples,
+        "margin": recipe.evaluation.margin,
+        "seed": recipe.seed,
+    }
+    side = Side(settings, tuple(tasks))
+    write_side(out, side)
+    return side
+
+
+def resampling(settings: Mapping[str, Any]) -> Resampling:
+    """How an evaluation's recipe has differences judged."""
+    from flantune.evaluation.compare import Resampling
+
+    return Resampling(settings["resamples"], settings["margin"], settings["seed"])
+
+
+def compared(run: Path) -> dict[str, Any]:
+    """The content of a run's `comparison.json`, from the kept answers of base and tuned model alone.
+
+    Raises:
+        FlantuneError: An answer is missing, or the two were not asked the same.
+    """
+    from flantune.evaluation.compare import compare
+    from flantune.evaluation.records import read_side
+
+    recipe = read_recipe(run)
+    base, tuned = (read_side(run / "evaluation" / side) for side in ("base", "tuned"))
+    ledger = (read_json(run / "plan.json") or {}).get("ledger") or {}
+    by = resampling({**recipe.evaluation.model_dump(), "seed": recipe.seed})
+    told = {"tuned": {"method": recipe.adapter.method}}
+    return compare(base, tuned, by, told=told, flagged=ledger.get("flagged"))
+
+
+def recomputed(run: Path) -> dict[str, Any]:
+    """`compared`, held against the run's `comparison.json`.
+
+    Raises:
+        FlantuneError: A number there is another one than the kept answers give; or see `compared`.
+    """
+    made = compared(run)
+    kept = read_json(run / "comparison.json")
+    if kept is None:
+        raise FlantuneError(f"nothing was compared yet; first: flantune compare {run}", run)
+    for where, ours, theirs in _differing(made, kept):
+        raise FlantuneError(
+            f"{where} is {theirs} there, and {ours} from the kept answers; write it again: flantune compare {run}",
+            run / "comparison.json",
+        )
+    return made
+
+
+def _differing(ours: Any, theirs: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in ours.keys() | theirs.keys():
+            yield from _differing(ours.get(key), theirs.get(key), f"{where}.{key}" if where else key)
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+            name = f"{pair[0]['task']}.{pair[0]['metric']}" if isinstance(pair[0], dict) else str(number)
+            yield from _differing(*pair, f"{where}.{name}")
+    elif isinstance(ours, float) and isinstance(theirs, float):
+        if not math.isclose(ours, theirs, rel_tol=SAME, abs_tol=SAME):
+            yield where, ours, theirs
+    elif ours != theirs:
+        yield where, ours, theirs
+
+
+def compared_models(
+    models: Sequence[str],
+    *,
+    recipe: Recipe | None = None,
+    tasks: Sequence[str] = (),
+    out: Path,
+    listener: Listener | None = None,
+) -> list[dict[str, Any]]:
+    """Any models against the first of them.
+
+    Args:
+        models: Each a run's folder (its tuned model), a folder of kept answers, or a model: embedded name, folder, hub
+            name.
+        recipe: Whose rows all answer. None takes kept answers where there are some, and has models answer the rows of
+            the first run among `models`.
+        tasks: Names of tasks to compare on; all by default.
+        out: Where answers that are made now are kept, and `comparisons.json` is written.
+        listener: Who is told how far it is.
+    Returns:
+        For each but the first, what `comparison.json` says of a tuned model.
+    Raises:
+        FlantuneError: Rows, prompts, decoding or another setting differ; or nothing says what to ask a model.
+    """
+    from flantune.evaluation.compare import compare_all
+
+    if len(models) < 2:
+        raise FlantuneError("give at least two models to compare, or one run")
+    runs = [Path(model) for model in models if (Path(model) / "recipe.yaml").exists()]
+    asked = recipe or (read_recipe(runs[0]) if runs else None)
+    sides = []
+    for number, model in enumerate(models):
+        kept = None if recipe else _kept(Path(model))
+        if kept is None:
+            if asked is None:
+                raise FlantuneError(f"nothing says what to ask {model}; name a recipe with --recipe")
+            folder = Path(model) / "model" if Path(model) in runs else Path(model)
+            name = str(folder) if Path(model) in runs else model
+            kept = evaluated(asked, name, out / f"{number + 1}-{run_name(Path(model).name)}", listener=listener)
+        sides.append(kept.only(tasks) if tasks else kept)
+    made = compare_all(sides[0], sides[1:], resampling(sides[0].settings))
+    write_json(out / "comparisons.json", made)
+    return made
+
+
+def _kept(folder: Path) -> Side | None:
+    """Answers that lie in a folder, or in a run for its tuned model."""
+    from flantune.evaluation.records import SETTINGS, read_side
+
+    for place in (folder, folder / "evaluation" / "tuned"):
+        if (place / SETTINGS).exists():
+            return read_side(place)
+    return None
