@@ -131,7 +131,7 @@ def test_isolation_check_passes_a_model_whose_examples_do_not_meet(family):
 def test_isolation_check_refuses_a_model_whose_examples_see_each_other():
     from transformers import AttentionInterface
 
-    def leaky(module, query, key, value, mask, *, segment_lengths: torch.Tensor, **options):
+    def leaky(module, query, key, value, mask, *, segment_lengths: torch.Tensor, segment_parents, **options):
         whole = segment_lengths.sum()[None]  # one segment: everybody sees everybody before them
         return packed_attention._interface(module, query, key, value, mask, segment_lengths=whole, **options)
 

@@ -45,6 +45,7 @@ def estimate(prepared: Prepared, *, listener: Listener | None = None) -> dict[st
         rows_at_once=training.rows_at_once,
         seed=recipe.seed,
         summed_loss=learner.summed_loss,
+        share_prefixes=learner.share_prefixes,
     )
     device = next(learner.model.parameters()).device
     on_gpu = device.type == "cuda"

@@ -26,6 +26,7 @@ class Learner:
         optimizer: Of the model's trainable weights.
         schedule: Learning rate by share of the run's draws.
         summed_loss: Of a micro-batch; compiled, where the recipe says so.
+        share_prefixes: Whether prefixes that prompts have in common are computed once.
     """
 
     loaded: LoadedModel
@@ -33,6 +34,7 @@ class Learner:
     optimizer: MasterOptimizer
     schedule: Schedule
     summed_loss: SummedLoss
+    share_prefixes: bool
 
 
 def learner_of(recipe: Recipe, capacity: int, listener: Listener) -> Learner:
@@ -49,7 +51,7 @@ def learner_of(recipe: Recipe, capacity: int, listener: Listener) -> Learner:
 
     from flantune.models.adapters import add_adapter
     from flantune.models.load import load_model
-    from flantune.models.stream import check_isolation
+    from flantune.models.stream import check_isolation, shares_prefixes
     from flantune.training.activation_checkpointing import checkpoint_activations
     from flantune.training.compilation import compile_step
     from flantune.training.loss import regularized_sum
@@ -67,6 +69,7 @@ def learner_of(recipe: Recipe, capacity: int, listener: Listener) -> Learner:
     model = loaded.model if adapter.method == "none" else add_adapter(loaded.model, adapter, base_name=choice.name)
     if training.activation_checkpointing:
         checkpoint_activations(model, choice.name)
+    share_prefixes = training.share_prefixes and shares_prefixes(model)
     optimizer = MasterOptimizer(
         model,
         algorithm=training.optimizer,
@@ -83,4 +86,4 @@ def learner_of(recipe: Recipe, capacity: int, listener: Listener) -> Learner:
     if training.compile:
         listener.say("compiling the model, once: up to a minute on two cores")
         loss = compile_step(model, capacity, listener.say, loss)
-    return Learner(loaded, model, optimizer, schedule, loss)
+    return Learner(loaded, model, optimizer, schedule, loss, share_prefixes)

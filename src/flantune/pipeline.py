@@ -174,6 +174,7 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
             start=start,
             ranks=ranks,
             summed_loss=learner.summed_loss,
+            share_prefixes=learner.share_prefixes,
         )
         for result in () if validations.stopped else steps:
             done = result.after

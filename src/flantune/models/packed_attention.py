@@ -4,8 +4,12 @@ Registered with transformers' attention interface under the name `flantune`. The
 keyword through `model(...)`, so the library's own models run on a stream without padding. On a CPU, batched matrix
 products and a compiled softmax beat the flash kernel, whose backward pass is slow there.
 
+A segment may go on from another one, which then stands before it as if it were its own beginning: so the prefix that
+several prompts share is computed once. What such a segment sees is the chain of segments that lead to it.
+
 Shapes: H query heads, K key heads (H a multiple of K), T tokens of the stream, M tokens of the stream that is attended
-to (the same stream but in cross-attention), D head size, l and m tokens of one segment in each, B reach of a bias.
+to (the same stream but in cross-attention), D head size, l tokens of a segment, m tokens that it sees, B reach of a
+bias.
 """
 
 from __future__ import annotations
@@ -24,9 +28,13 @@ CHANGES_THE_RESULT = ("s_aux", "head_mask")
 
 
 def _visible(queries: int, keys: int, window: int, causal: bool, device: torch.device) -> Tensor:
-    """(l, m): which keys a query sees. A window holds `window` tokens backwards, itself included, or reaches so far."""
+    """(l, m): which keys a query sees. A window holds `window` tokens backwards, itself included, or reaches so far.
+
+    Where causal, the last query stands at the last key: the keys before the first query are of what it goes on from.
+    """
     distance = torch.arange(queries, device=device)[:, None] - torch.arange(keys, device=device)[None, :]
     if causal:
+        distance = distance + (keys - queries)
         return (distance >= 0) & (distance < window) if window else distance >= 0
     return distance.abs() <= window if window else torch.ones_like(distance, dtype=torch.bool)
 
@@ -73,19 +81,44 @@ def compile_softmax(enabled: bool) -> None:
 
 @dataclass(frozen=True)
 class _Segment:
-    """Where a segment lies among the queries and among the keys."""
+    """Where a segment lies among the queries, and what it sees among the keys."""
 
     queries: slice
-    keys: slice
+    keys: tuple[slice, ...]  # in order of place; more than one where it goes on from a segment that lies elsewhere
     shape: tuple[int, int, int, int]  # of its scores: (K, H/K, l, m)
 
 
-def _segments(query: Tensor, key: Tensor, lengths: Tensor, key_lengths: Tensor) -> Iterator[_Segment]:
+def _segments(
+    query: Tensor, key: Tensor, lengths: Tensor, key_lengths: Tensor, parents: Tensor | None
+) -> Iterator[_Segment]:
     heads, first, first_key = key.shape[0], 0, 0
-    for length, keys in zip(lengths.tolist(), key_lengths.tolist(), strict=True):
-        shape = (heads, query.shape[0] // heads, length, keys)
-        yield _Segment(slice(first, first + length), slice(first_key, first_key + keys), shape)
+    before = [-1] * len(lengths) if parents is None else parents.tolist()
+    chains: list[tuple[slice, ...]] = []
+    for length, keys, parent in zip(lengths.tolist(), key_lengths.tolist(), before, strict=True):
+        own = slice(first_key, first_key + keys)
+        chain = () if parent < 0 else chains[parent]
+        if chain and chain[-1].stop == own.start:
+            chain, own = chain[:-1], slice(chain[-1].start, own.stop)
+        chains.append((*chain, own))
+        seen = sum(part.stop - part.start for part in chains[-1])
+        shape = (heads, query.shape[0] // heads, length, seen)
+        yield _Segment(slice(first, first + length), chains[-1], shape)
         first, first_key = first + length, first_key + keys
+
+
+def _seen(states: Tensor, segment: _Segment) -> Tensor:
+    """(K, M, D) -> (K, m, D): the keys or values that a segment sees."""
+    parts = [states[:, part] for part in segment.keys]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _add_seen(gradient: Tensor, segment: _Segment, part: Tensor) -> None:
+    """Adds a segment's gradient (K, m, D) by what it saw to that of the whole stream (K, M, D)."""
+    first = 0
+    for keys in segment.keys:
+        after = first + keys.stop - keys.start
+        gradient[:, keys] += part[:, first:after]
+        first = after
 
 
 def _grouped(states: Tensor, segment: _Segment) -> Tensor:
@@ -121,6 +154,7 @@ def segment_attention(
     window: int,
     softcap: float,
     causal: bool,
+    parents: Tensor | None = None,
 ) -> Tensor:
     """Attention of each segment of a stream to the segment with the same number in a stream of keys.
 
@@ -137,13 +171,15 @@ def segment_attention(
             0 for all.
         softcap: Bound of the scores; 0 for none. Not together with a bias.
         causal: A token sees none after it.
+        parents: (segments,), the earlier segment that each goes on from, -1 for none; only where it is causal, in the
+            stream itself, without a bias. None for none at all.
     Returns:
         (H, T, D).
     """
     out = torch.empty_like(query)
     by_place = None if bias is None else _bias_by_place(bias, int(lengths.max()))
-    for segment in _segments(query, key, lengths, key_lengths):
-        q, k, v = _grouped(query, segment), key[:, segment.keys], value[:, segment.keys]
+    for segment in _segments(query, key, lengths, key_lengths, parents):
+        q, k, v = _grouped(query, segment), _seen(key, segment), _seen(value, segment)
         scores = torch.bmm(q, k.transpose(1, 2)).view(segment.shape)
         p = _fused["probabilities"](scores, _bias_of(by_place, segment), scale, window, softcap, causal)
         out[:, segment.queries] = torch.bmm(p.view(*q.shape[:2], -1), v).view(query.shape[0], -1, query.shape[-1])
@@ -176,20 +212,23 @@ def segment_attention_backward(
     window: int,
     softcap: float,
     causal: bool,
+    parents: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of `segment_attention` by query, key, value and bias; the probabilities are computed again.
 
-    The last is empty where there is no bias.
+    The last is empty where there is no bias. What a segment contributes to those it goes on from is summed in float32.
     """
-    d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+    d_query = torch.empty_like(query)
+    summed = key.dtype if parents is None else torch.float32
+    d_key, d_value = torch.zeros_like(key, dtype=summed), torch.zeros_like(value, dtype=summed)
     by_place = None if bias is None else _bias_by_place(bias, int(lengths.max()))
     d_by_place = None if by_place is None else torch.zeros_like(by_place)
-    for segment in _segments(query, key, lengths, key_lengths):
-        q, k, v = _grouped(query, segment), key[:, segment.keys], value[:, segment.keys]
+    for segment in _segments(query, key, lengths, key_lengths, parents):
+        q, k, v = _grouped(query, segment), _seen(key, segment), _seen(value, segment)
         g = _grouped(grad, segment)
         scores = torch.bmm(q, k.transpose(1, 2)).view(segment.shape)
         p = _fused["probabilities"](scores, _bias_of(by_place, segment), scale, window, softcap, causal)
-        d_value[:, segment.keys] = torch.bmm(p.view(*q.shape[:2], -1).transpose(1, 2), g)
+        _add_seen(d_value, segment, torch.bmm(p.view(*q.shape[:2], -1).transpose(1, 2), g))
         d_p = torch.bmm(g, v.transpose(1, 2)).view(segment.shape)
         d_scores = _fused["gradient"](d_p, p, scores, scale, softcap)
         if d_by_place is not None:
@@ -197,7 +236,8 @@ def segment_attention_backward(
             d_by_place[:, :length, :length] += d_scores.flatten(0, 1) / scale
         d_scores = d_scores.view(*q.shape[:2], -1)
         d_query[:, segment.queries] = torch.bmm(d_scores, k).view(query.shape[0], -1, query.shape[-1])
-        d_key[:, segment.keys] = torch.bmm(d_scores.transpose(1, 2), q)
+        _add_seen(d_key, segment, torch.bmm(d_scores.transpose(1, 2), q))
+    d_key, d_value = d_key.to(key.dtype), d_value.to(value.dtype)
     if bias is None or d_by_place is None:
         return d_query, d_key, d_value, query.new_empty(0)
     return d_query, d_key, d_value, _bias_by_distance(d_by_place, bias.shape[1] // 2 + 1).to(bias.dtype)
@@ -219,15 +259,16 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.scale, ctx.window, ctx.softcap, ctx.causal = inputs
-    ctx.save_for_backward(*tensors)
+    *tensors, ctx.scale, ctx.window, ctx.softcap, ctx.causal, parents = inputs
+    ctx.save_for_backward(*tensors, parents)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, parents = ctx.saved_tensors
     *gradients, d_bias = segment_attention_backward(
-        grad.contiguous(), *ctx.saved_tensors, ctx.scale, ctx.window, ctx.softcap, ctx.causal
+        grad.contiguous(), *tensors, ctx.scale, ctx.window, ctx.softcap, ctx.causal, parents
     )
-    return (*gradients, None, None, d_bias if d_bias.numel() else None, None, None, None, None)
+    return (*gradients, None, None, d_bias if d_bias.numel() else None, *[None] * 5)
 
 
 segment_attention.register_autograd(_backward, setup_context=_save)
@@ -269,6 +310,7 @@ def _interface(
     softcap: float | None = None,
     position_bias: Tensor | None = None,
     segment_lengths: Tensor | None = None,
+    segment_parents: Tensor | None = None,
     memory_lengths: Tensor | None = None,
     memory_padding: Tensor | None = None,
     kv_store: Any = None,
@@ -276,10 +318,11 @@ def _interface(
 ) -> tuple[Tensor, None]:
     """What transformers calls in each layer. query: (1, H, T, D) -> (1, T, H, D).
 
-    `memory_lengths` come with a decoder's stream: of the segments that its cross-attention sees. `position_bias` is
-    the table that `flantune.models.relative_bias` gives. With `kv_store` (generation) keys and values are kept, or
-    attended to from there; without it the stream is one training micro-batch. `memory_padding` (B, m) comes with one
-    new token of each answer of an encoder-decoder. Dropout on attention weights is not applied.
+    `memory_lengths` come with a decoder's stream: of the segments that its cross-attention sees. `segment_parents` are
+    the `parents` of `segment_attention`. `position_bias` is the table that `flantune.models.relative_bias` gives. With
+    `kv_store` (generation) keys and values are kept, or attended to from there; without it the stream is one training
+    micro-batch. `memory_padding` (B, m) comes with one new token of each answer of an encoder-decoder. Dropout on
+    attention weights is not applied.
 
     Raises:
         FlantuneError: The model asks for something that changes the result and is not computed here.
@@ -313,6 +356,7 @@ def _interface(
         window,
         cap,
         causal,
+        segment_parents,
     )
     return out.transpose(0, 1)[None], None
 

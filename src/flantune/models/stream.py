@@ -2,6 +2,9 @@
 
 A decoder reads one stream, input and target of an example in one segment. An encoder-decoder reads two with the same
 segments: inputs, and targets behind the decoder's start token.
+
+Where prompts of a decoder begin alike, the common prefix may be a segment of its own that is computed once: the others
+go on from it (`flantune.models.shared_prefixes`). What comes after a token changes nothing in it, so this is exact.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import torch
 from torch import Tensor
 
 from flantune.errors import FlantuneError
+from flantune.models.shared_prefixes import Piece, shared_pieces
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,14 @@ class Stream:
 
     Attributes:
         input_ids: (T,); of an encoder-decoder the inputs alone.
-        position_ids: (T,), from 0 in each segment.
+        position_ids: (T,), from 0 in each segment, or from the end of the one that it goes on from.
         lengths: (segments,), on the CPU.
         predicting: (N,), the places whose logits predict target tokens, in this stream or in the decoder's.
         targets: (N,), the target tokens.
         weights: (N,) float32, factor of each target token's loss.
-        owners: (N,), number of the segment of each target token.
+        owners: (N,), number of the example of each target token.
         decoder: The second stream of an encoder-decoder; None for a decoder.
+        parents: (segments,), on the CPU: the segment that each goes on from, -1 for none; None of an encoder-decoder.
     """
 
     input_ids: Tensor
@@ -58,6 +63,7 @@ class Stream:
     weights: Tensor
     owners: Tensor
     decoder: DecoderStream | None = None
+    parents: Tensor | None = None
 
     def to(self, device: torch.device) -> Stream:
         """The stream on a device; the lengths stay on the CPU, where the attention loop reads them."""
@@ -66,7 +72,7 @@ class Stream:
             for name in ("input_ids", "position_ids", "predicting", "targets", "weights", "owners")
         }
         decoder = None if self.decoder is None else self.decoder.to(device)
-        return Stream(lengths=self.lengths, decoder=decoder, **moved)
+        return Stream(lengths=self.lengths, decoder=decoder, parents=self.parents, **moved)
 
 
 Example = tuple[Sequence[int], Sequence[int], float]
@@ -93,14 +99,18 @@ def named_start(config: Any, generation: Any) -> int | None:
     return next((int(token) for token in named if token is not None), None)
 
 
-def stream_of(examples: Sequence[Example], start: int | None = None) -> Stream:
-    """Joins examples (input ids, target ids, weight of a target token) one after the other.
+def stream_of(examples: Sequence[Example], start: int | None = None, *, share_prefixes: bool = False) -> Stream:
+    """Joins examples (input ids, target ids, weight of a target token).
 
     Args:
-        examples: In the order of the stream.
+        examples: In the order of the stream's target tokens.
         start: The model's `start_token`.
+        share_prefixes: Whether a prefix that prompts of a decoder have in common is computed once.
     """
-    return _one_stream(examples) if start is None else _two_streams(examples, start)
+    if start is not None:
+        return _two_streams(examples, start)
+    alone = [Piece(-1, number, 0, None) for number in range(len(examples))]
+    return _one_stream(examples, shared_pieces([given for given, _, _ in examples]) if share_prefixes else alone)
 
 
 def _two_streams(examples: Sequence[Example], start: int) -> Stream:
@@ -127,31 +137,33 @@ def _joined(segments: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _one_stream(examples: Sequence[Example]) -> Stream:
-    """The token before a target token predicts it, so the last input token predicts the first target token.
+def _one_stream(examples: Sequence[Example], pieces: Sequence[Piece]) -> Stream:
+    """A segment for each piece. The token before a target token predicts it, so the last of a prompt the first target.
 
-    Nothing predicts across the border of two segments.
+    Nothing predicts across the border of two examples.
     """
-    ids, positions, lengths, predicting, targets, weights, owners = [], [], [], [], [], [], []
-    for number, (input_ids, target_ids, weight) in enumerate(examples):
-        start = len(ids)
-        length = len(input_ids) + len(target_ids)
-        first = start + len(input_ids) - 1
-        ids += [*input_ids, *target_ids]
-        positions += range(length)
-        lengths.append(length)
-        predicting += range(first, first + len(target_ids))
-        targets += target_ids
-        weights += [weight] * len(target_ids)
-        owners += [number] * len(target_ids)
+    ids, positions, lengths, begins = [], [], [], [0] * len(examples)
+    for piece in pieces:
+        given, target, _ = examples[piece.example]
+        own = [*given, *target][piece.start :] if piece.stop is None else given[piece.start : piece.stop]
+        if piece.stop is None:
+            begins[piece.example] = len(ids) - piece.start
+        ids += own
+        positions += range(piece.start, piece.start + len(own))
+        lengths.append(len(own))
+    firsts = [begin + len(given) - 1 for begin, (given, _, _) in zip(begins, examples, strict=True)]
+    predicting = [
+        first + place for first, (_, target, _) in zip(firsts, examples, strict=True) for place in range(len(target))
+    ]
     return Stream(
         input_ids=torch.tensor(ids, dtype=torch.long),
         position_ids=torch.tensor(positions, dtype=torch.long),
         lengths=torch.tensor(lengths, dtype=torch.long),
         predicting=torch.tensor(predicting, dtype=torch.long),
-        targets=torch.tensor(targets, dtype=torch.long),
-        weights=torch.tensor(weights, dtype=torch.float32),
-        owners=torch.tensor(owners, dtype=torch.long),
+        targets=torch.tensor([token for _, target, _ in examples for token in target], dtype=torch.long),
+        weights=torch.tensor([weight for _, target, weight in examples for _ in target], dtype=torch.float32),
+        owners=torch.tensor([n for n, (_, target, _) in enumerate(examples) for _ in target], dtype=torch.long),
+        parents=torch.tensor([piece.parent for piece in pieces], dtype=torch.long),
     )
 
 
@@ -165,6 +177,7 @@ def target_logits(model: Any, stream: Stream) -> Tensor:
         use_cache=False,
         logits_to_keep=stream.predicting,
         segment_lengths=stream.lengths,
+        segment_parents=stream.parents,
     ).logits[0]
 
 
@@ -184,6 +197,29 @@ def _decoder_logits(model: Any, stream: Stream, decoder: DecoderStream) -> Tenso
         segment_lengths=decoder.lengths,
         memory_lengths=stream.lengths,
     ).logits[0]
+
+
+@torch.no_grad()
+def shares_prefixes(model: Any) -> bool:
+    """Whether prompts of the model may share a computed prefix: whether two rows have the same logits either way.
+
+    Not of an encoder-decoder, whose encoder sees all of an input at once, nor with dropout, which each example draws.
+    """
+    if model.config.is_encoder_decoder or any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules()):
+        return False
+    training = model.training
+    model.train()  # a dropout that is not a layer of its own shows
+    size = int(model.get_input_embeddings().weight.shape[0])
+    generator = torch.Generator().manual_seed(1)
+    common, first, second = (torch.randint(0, size, (n,), generator=generator).tolist() for n in (24, 19, 30))
+    rows = [([*common, *row[:-8]], row[-8:], 1.0) for row in (first, second)]
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[]):
+        shared, apart = (
+            target_logits(model, stream_of(rows, share_prefixes=share).to(device)).float() for share in (True, False)
+        )
+    model.train(training)
+    return bool((shared - apart).abs().max() / apart.abs().max().clamp(min=1e-6) <= _rounding(model))
 
 
 @torch.no_grad()
@@ -209,11 +245,18 @@ def check_isolation(model: Any, name: str) -> None:
     together, alone, poisoned = logits(first, second)[8:], logits(second), logits(other, second)[8:]
     model.train(training)
     scale = alone.abs().max().clamp(min=1e-6)
-    # Sums are grouped by the number of tokens, and those of experts by their load: rounding may differ, a leak is more.
-    rounding = 1e-4 if next(model.parameters()).dtype == torch.float32 else 4e-2
+    rounding = _rounding(model)
     leaks = (together - poisoned).abs().max() / scale > rounding / 4
     if leaks or (together - alone).abs().max() / scale > rounding:
         raise FlantuneError(
             f"examples of one packed row see each other in model {name}, so it cannot be trained packed; "
             "choose a model of the T5 family, or a decoder with causal attention and position ids"
         )
+
+
+def _rounding(model: Any) -> float:
+    """Part of the largest logit by which two ways to compute the same may differ.
+
+    Sums are grouped by the number of tokens, and those of experts by their load; a leak makes a larger difference.
+    """
+    return 1e-4 if next(model.parameters()).dtype == torch.float32 else 4e-2

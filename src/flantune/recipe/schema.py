@@ -155,6 +155,11 @@ class Training(Strict):
     activation_checkpointing: bool = Field(
         False, description="Compute each layer again in the backward pass: less memory, about a third slower."
     )
+    share_prefixes: bool = Field(
+        True,
+        description="Compute a beginning that prompts of a micro-batch have in common once; exact, in decoders without "
+        "dropout.",
+    )
     compile: bool = Field(
         True, description="Compile the layers (torch.compile); off saves half a minute on short runs."
     )

@@ -68,8 +68,10 @@ def _rehearse(model: Any, summed: SummedLoss, capacity: int) -> None:
     model.train()
     with torch.random.fork_rng(devices=[]):
         for lengths in ((capacity // 2, capacity // 3), (capacity // 3, capacity // 4, capacity // 5)):
-            rows = [torch.randint(0, size, (max(8, n),), generator=generator).tolist() for n in lengths]
-            stream = stream_of([(row[:-3], row[-3:], 1.0) for row in rows], start_token(model)).to(device)
+            begin = [0] * min(24, capacity // 8)  # that they have in common: what goes on from it has another shape
+            rows = [begin + torch.randint(0, size, (max(8, n),), generator=generator).tolist() for n in lengths]
+            examples = [(row[:-3], row[-3:], 1.0) for row in rows]
+            stream = stream_of(examples, start_token(model), share_prefixes=True).to(device)
             summed(target_logits(model, stream), stream.targets, stream.weights)[0].backward()
     for parameter in model.parameters():
         parameter.grad = None

@@ -66,6 +66,7 @@ def train(
     start: Position = START,
     ranks: Ranks = ALONE,
     summed_loss: SummedLoss = weighted_sum,
+    share_prefixes: bool = False,
 ) -> Iterator[StepResult]:
     """Trains over the order from a position to its end.
 
@@ -85,6 +86,7 @@ def train(
         start: Where to begin.
         ranks: Who shares the work.
         summed_loss: The loss, or what `compile_step` made of it.
+        share_prefixes: Whether prefixes that prompts of a micro-batch have in common are computed once.
     Raises:
         FlantuneError: The loss or the gradient is not finite; names the step and its draws.
         RankLost: Another rank ended.
@@ -100,7 +102,7 @@ def train(
         for first in ranks.share(range(0, len(rows), rows_at_once)):
             segments = [segment for row in rows[first : first + rows_at_once] for segment in row]
             examples = [(s.input_ids, s.target_ids, s.loss_weight) for s in segments]
-            stream = stream_of(examples, target_start).to(device)
+            stream = stream_of(examples, target_start, share_prefixes=share_prefixes).to(device)
             torch.manual_seed(key_of(seed, "dropout", before.row + first))
             summed, losses = summed_loss(target_logits(model, stream), stream.targets, stream.weights)
             share = summed / batch_weight

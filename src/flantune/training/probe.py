@@ -52,6 +52,7 @@ def measure(
     rows_at_once: int,
     seed: int = 0,
     summed_loss: SummedLoss = weighted_sum,
+    share_prefixes: bool = False,
 ) -> Measured:
     """Trains a few steps on the first rows of the order; changes the model. Arguments as of `loop.train`.
 
@@ -69,6 +70,7 @@ def measure(
         rows_at_once=rows_at_once,
         seed=seed,
         summed_loss=summed_loss,
+        share_prefixes=share_prefixes,
     ):
         results.append(result)
         measured, elapsed = len(results) - 1, time.monotonic() - began
