@@ -264,7 +264,7 @@ def _bootstrap(units: FloatArray, score: Score, resamples: int, seed: np.random.
     """Scores of `resamples` resamples of the units: (resamples,)."""
     generator = np.random.Generator(np.random.PCG64(seed))
     n, drawn = len(units), []
-    for block in _blocks(resamples, n):
+    for block in _blocks(resamples, max(units.shape)):
         # How often each unit was drawn. As multinomial counts, but several times faster.
         picks = generator.integers(0, n, size=(block, n)) + np.arange(block)[:, None] * n
         weights = np.bincount(picks.ravel(), minlength=block * n).reshape(block, n)
@@ -365,6 +365,6 @@ def _sign_flip_p(
     if m <= _MOST_ENUMERATED:
         return reached((np.arange(2**m)[:, None] >> np.arange(m)) & 1) / 2**m
     generator = np.random.Generator(np.random.PCG64(seed))
-    blocks = _blocks(resamples, m)
+    blocks = _blocks(resamples, max(changes.shape))
     count = sum(reached(generator.integers(0, 2, size=(block, m), dtype=np.int8)) for block in blocks)
     return (count + 1) / (resamples + 1)
