@@ -25,6 +25,7 @@ ROOMS = [
     {"training", "evaluation"},
     {"reporting"},
     {BELOW},
+    {"ui"},
     {"cli"},
 ]
 HEIGHT = {room: height for height, rooms in enumerate(ROOMS) for room in rooms}

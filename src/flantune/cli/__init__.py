@@ -22,6 +22,7 @@ from flantune.cli import (
     report,
     tasks,
     train,
+    ui,
 )
 from flantune.errors import FlantuneError
 
@@ -45,6 +46,7 @@ app.command()(merge.merge)
 app.command()(interpolate.interpolate)
 app.add_typer(tasks.app, name="tasks")
 app.command()(chat.chat)
+app.command()(ui.ui)
 app.add_typer(model.app, name="model")
 app.add_typer(cache.app, name="cache")
 

@@ -94,6 +94,7 @@ def generate(
     max_new_tokens: int,
     batch_tokens: int = 8192,
     progress: Progress = lambda count: None,
+    each_token: Callable[[int, Sequence[int]], None] | None = None,
 ) -> list[Answer]:
     """Greedy answers, in the order of the prompts.
 
@@ -103,6 +104,7 @@ def generate(
         max_new_tokens: An answer without an end by then is cut and counts as unfinished.
         batch_tokens: Prompt tokens computed at once.
         progress: Called with the number of prompts just answered.
+        each_token: Called after each token with the prompt's number and all tokens of its answer so far.
     """
     model, ends = loaded.model, set(loaded.format.stop_ids)
     answers: list[Answer | None] = [None] * len(prompts)
@@ -121,6 +123,8 @@ def generate(
                     answers[number] = Answer(loaded.format.text(written[number]), True)
                     continue
                 written[number].append(token)
+                if each_token is not None:
+                    each_token(number, written[number])
                 if count == max_new_tokens:
                     answers[number] = Answer(loaded.format.text(written[number]), False)
                 else:

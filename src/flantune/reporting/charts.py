@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -226,12 +227,23 @@ def curve(
     return Curve(svg, *ends, lowest[1], lowest[0], lost)
 
 
+def spark(steps: Sequence[int], values: Sequence[float | None], span: tuple[int, int]) -> Markup:
+    """A line without axes, for a line of text; the span may reach beyond the steps."""
+    line = _smoothed([(step, value) for step, value in zip(steps, values, strict=True) if finite(value)])
+    high, low = max((v for _, v in line), default=1.0), min((v for _, v in line), default=0.0)
+    across, down = 116 / max(1, span[1] - span[0]), 22 / ((high - low) or 1)
+    drawn = "L".join(f"{2 + across * (x - span[0]):.1f} {3 + down * (high - y):.1f}" for x, y in _thinned(line))
+    path = f'<path class="curve" d="M{drawn}"/>' if drawn else ""
+    return Markup(f'<svg class="spark" viewBox="0 0 120 28" aria-hidden="true">{path}</svg>')
+
+
 def _smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     reach = len(points) // 24
+    sums = [0.0, *accumulate(value for _, value in points)]
     result = []
     for place, (step, _) in enumerate(points):
-        around = points[max(0, place - reach) : place + reach + 1]
-        result.append((step, math.fsum(value for _, value in around) / len(around)))
+        first, end = max(0, place - reach), min(len(points), place + reach + 1)
+        result.append((step, (sums[end] - sums[first]) / (end - first)))
     return result
 
 

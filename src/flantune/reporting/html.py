@@ -141,8 +141,8 @@ def _view(run: Path, comparison: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sources": sources(PAGE),
         "name": run.resolve().name,
-        "base": _model_name(comparison["base"]),
-        "tuned": _model_name(comparison["tuned"]),
+        "base": model_name(comparison["base"]),
+        "tuned": model_name(comparison["tuned"]),
         "symbols": SYMBOLS | {"equivalent": "="},  # the wide sign of the terminal is in few fonts
         **verdict_view(comparison),
         "training": training_view(read_json_lines(run / "metrics.jsonl"), [entry["task"] for entry in mains]),
@@ -156,7 +156,7 @@ def _view(run: Path, comparison: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _model_name(model: Mapping[str, Any]) -> str:
+def model_name(model: Mapping[str, Any]) -> str:
     """A model's name; of a path only its end, since a report is passed on and folders are private."""
     name = str(model.get("model", "?"))
     path = Path(name)
