@@ -65,6 +65,7 @@ def test_a_run_leaves_the_files_of_the_design_and_nothing_else(run):
         "plan.json",
         "recipe.yaml",
         "report.html",
+        "trainer_state.json",
     ]
 
 

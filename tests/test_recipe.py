@@ -23,7 +23,7 @@ from flantune.run_folder import read_recipe, write_recipe
 from flantune.tasks import find_task
 
 SECTIONS = {
-    "top": "adapter, allow_code, evaluation, ledger, mixture, model, name, output, seed, tasks, training, unseen, ...",
+    "top": "adapter, allow_code, evaluation, ledger, loggers, mixture, model, name, output, seed, tasks, training, ...",
     "model": "name, revision, system",
     "task": "task, share, weight, cap, floor, max_epochs, loss_weight, train_rows, templates, inverted, "
     "options, few_shot",

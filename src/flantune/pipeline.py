@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flantune import assessment
 from flantune.errors import FlantuneError
 from flantune.files import write_json, write_text
+from flantune.loggers import check_loggers
 from flantune.mixture.receipt import receipt
 from flantune.preparation import Prepared, prepare
 from flantune.progress import Interrupted, Listener, Silent, stop_signals
@@ -22,9 +22,8 @@ from flantune.run_folder import (
     read_json,
     read_recipe,
     save_model,
-    step_line,
-    step_log,
 )
+from flantune.run_log import ended
 from flantune.settings import launch
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ def train(
     """
     from flantune.training.distributed import joined
 
+    check_loggers(recipe)
     run = resume or output_folder(recipe)
     with joined() as ranks:
         listener = listener if listener is not None and ranks.first else Silent()
@@ -132,6 +132,7 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
     from flantune.training.heartbeat import heartbeat
     from flantune.training.loop import train as training_steps
     from flantune.validation import Validations
+    from flantune.watch import Watch
 
     training, order = recipe.training, prepared.order
     micro_batches = -(-training.rows_per_step // training.rows_at_once)
@@ -146,21 +147,22 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
     if ranks.first:
         begin(run, recipe, prepared.plan)
     validations = Validations(run, recipe, prepared.validated, learner, ranks, start, listener.say)
-    names = [member.task.name for member in prepared.members]
-    reached = round(order.progress(start.row, start.row) * order.draws)
-    listener.phase("training", order.draws, reached)
-    with (
-        stop_signals() as stopped,
-        heartbeat(launch()),
-        step_log(run, start.step) if ranks.first else contextlib.nullcontext() as log,
-    ):
+    watch = Watch(run, prepared, learner, ranks, start, validations, listener)
+    with stop_signals() as stopped, heartbeat(launch()), ended(watch.log) as log:
 
         def stopping() -> int:
             return max(ranks.gathered(stopped[0] if stopped else 0))
 
+        def validate(at: Position, *, to_the_end: bool = False) -> None:
+            line = validations.validate(at, lambda: bool(stopped) and not to_the_end)
+            if line is not None and log is not None:
+                log.validated(line)
+                checkpoints.wait()
+                validations.forget()
+
         done = start
         if validations.due(start.step):  # the run was stopped before it
-            validations.validate(start, lambda: bool(stopped))
+            validate(start)
             if stop := stopping():
                 raise Interrupted(run, stop)
         steps = training_steps(
@@ -178,17 +180,12 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
         )
         for result in () if validations.stopped else steps:
             done = result.after
-            if log is not None:
-                log(step_line(result, names))
-            before, reached = reached, round(order.progress(done.row, done.row) * order.draws)
-            listener.advance(reached - before, f"loss {result.loss:.3f}, {result.speed:.0f} tokens/s")
+            watch.step(result)
             stop = stopping()
             if not stop and validations.due(done.step):
-                if validations.validate(done, lambda: bool(stopped)):
-                    checkpoints.wait()
-                    validations.forget()
+                validate(done)
                 stop = stopping()
-            due = training.checkpoint_every and done.step % training.checkpoint_every == 0
+            due = training.checkpoint_every and done.step % training.checkpoint_every == 0 and not watch.suspect
             if ranks.first:
                 checkpoints.check()
                 if due or stop:
@@ -199,12 +196,14 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
                 raise Interrupted(run, stop)
             if validations.stopped:
                 break
-        validations.validate(done)
+        validate(done, to_the_end=True)
     if ranks.first:
         checkpoints.wait()
         best = validations.chosen()
         rows = done.row if best is None else best[1]["row"]
         write_json(run / "mixture.json", receipt(prepared.members, prepared.rule, order, rows))
+        if watch.log is not None:
+            watch.log.write_state(done=True)
         # The model last: a run with a model is done.
         if best is not None:
             best[0].rename(run / "model")

@@ -23,6 +23,9 @@ class Listener(Protocol):
     def advance(self, units: int, note: str = "") -> None:
         """Units of the phase are done."""
 
+    def detail(self, line: str) -> None:
+        """What more there is to know of where the phase is."""
+
 
 class Silent:
     """Tells nobody."""
@@ -34,6 +37,9 @@ class Silent:
         """Nothing."""
 
     def advance(self, units: int, note: str = "") -> None:
+        """Nothing."""
+
+    def detail(self, line: str) -> None:
         """Nothing."""
 
 

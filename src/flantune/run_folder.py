@@ -1,4 +1,4 @@
-"""The files of a run: its recipe, its environment, its model, its log of steps."""
+"""The files of a run: its recipe, its environment, its model."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flantune.errors import FlantuneError
 from flantune.files import digest, disk_errors, whole_folder, write_json, write_text
-from flantune.memory import peak_memory
 from flantune.recipe import Recipe
 
 if TYPE_CHECKING:
     from flantune.models.load import LoadedModel
-    from flantune.training.loop import StepResult
 
 PACKAGES = ("flantune", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "sacrebleu", "rouge-score-rs")
 # What a run may be gone on with otherwise than it began: none of it changes what a step computes.
@@ -29,6 +26,7 @@ MAY_CHANGE: Any = {
     "output": True,
     "evaluation": True,
     "validation": {"every", "patience", "model"},
+    "loggers": True,
     "training": {
         "rows_per_step",
         "rows_at_once",
@@ -36,6 +34,7 @@ MAY_CHANGE: Any = {
         "activation_checkpointing",
         "checkpoint_every",
         "keep_checkpoints",
+        "stop_when_exploding",
     },
 }
 
@@ -118,46 +117,6 @@ def begin(run: Path, recipe: Recipe, plan: Mapping[str, Any]) -> None:
     write_recipe(run, recipe)  # first: a folder with a recipe can be gone on with
     write_json(run / "environment.json", environment())
     write_json(run / "plan.json", plan)
-
-
-@contextmanager
-def step_log(run: Path, step: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """`metrics.jsonl`, cut to the lines before `step`: a resumed run writes the rest again, a torn last line too.
-
-    Yields:
-        Writes one line.
-    Raises:
-        FlantuneError: The disk is full or cannot be written.
-    """
-    path = run / "metrics.jsonl"
-    with disk_errors(path):
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if step and path.exists() else []
-        write_text(path, "".join(f"{line}\n" for line in lines[:step]))
-        with path.open("a", encoding="utf-8") as log:
-
-            def write(line: Mapping[str, Any]) -> None:
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-
-            yield write
-
-
-def step_line(result: StepResult, tasks: Sequence[str]) -> dict[str, Any]:
-    """What `metrics.jsonl` says of a step; `tasks` are the names of tasks by number."""
-    return {
-        "step": result.before.step,
-        "rows": [result.before.row, result.after.row],
-        "draws": result.after.draws,
-        "loss": result.loss,
-        "loss_by_task": {tasks[task]: loss for task, loss in result.loss_by_task.items()},
-        "tokens": result.tokens,
-        "target_tokens": result.target_tokens,
-        "learning_rate": result.learning_rate,
-        "gradient_norm": result.gradient_norm,
-        "seconds": result.seconds,
-        "tokens_per_second": result.speed,
-        "memory_gb": peak_memory() / 2**30,
-    }
 
 
 def save_model(model: Any, loaded: LoadedModel, target: Path) -> None:

@@ -25,6 +25,11 @@ def environment_value(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def is_set(name: str) -> bool:
+    """Whether a variable that another package reads (`WANDB_PROJECT`, say) is set, so that its value is to hold."""
+    return bool(os.environ.get(name))
+
+
 def library_folders() -> dict[str, str]:
     """What the system needs to start this Python once more, nothing private: where its shared libraries lie."""
     return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}

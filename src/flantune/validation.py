@@ -172,6 +172,8 @@ class Validations:
         ranks: Who takes part.
         start: Where the run goes on; later lines are left out, since they come again.
         report: Told of each validation.
+    Attributes:
+        lines: Of the validations so far.
     """
 
     def __init__(

@@ -164,6 +164,11 @@ class Training(Strict):
         True, description="Compile the layers (torch.compile); off saves half a minute on short runs."
     )
     checkpoint_every: int = Field(200, ge=0, description="Steps between checkpoints; 0: only when interrupted.")
+    stop_when_exploding: bool = Field(
+        True,
+        description="Whether a loss that is far above what its tasks' losses were, for eight steps in a row, ends the "
+        "run; its newest checkpoint is from before them.",
+    )
     keep_checkpoints: int = Field(
         2, ge=1, description="How many of the newest checkpoints stay; should one be damaged, the one before is used."
     )
@@ -238,7 +243,7 @@ class Ledger(Strict):
 
 
 class Recipe(Strict):
-    """A whole run: model, tasks, mixture, ledger, training, validation, evaluation, output."""
+    """A whole run: model, tasks, mixture, ledger, training, validation, evaluation, loggers, output."""
 
     name: Annotated[str, AfterValidator(_run_name)] = "run"
     seed: int = Field(0, ge=0)
@@ -257,6 +262,9 @@ class Recipe(Strict):
     training: Training = Training()
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = Field(
+        (), description="Trackers that are told of the run, each with its own package; beside the run's own files."
+    )
     output: str | None = Field(None, description="The run's folder; default runs/NAME.")
     _written: Written = PrivateAttr(default_factory=Written)
 
@@ -361,6 +369,7 @@ PEER_NAMES = {
     "lora_dropout": "adapter.dropout",
     "lora_target_modules": "adapter.target_modules",
     "output_dir": "output",
+    "report_to": "loggers",
     "eval_steps": "validation.every",
     "early_stopping_patience": "validation.patience",
     "metric_for_best_model": "validation.best",

@@ -36,6 +36,7 @@ class StepResult:
         learning_rate: Of this step.
         gradient_norm: Before clipping.
         seconds: Wall time.
+        lengths: Input and target tokens of each example of the global batch.
     """
 
     before: Position
@@ -47,6 +48,7 @@ class StepResult:
     learning_rate: float
     gradient_norm: float
     seconds: float
+    lengths: list[tuple[int, int]]
 
     @property
     def speed(self) -> float:
@@ -112,14 +114,15 @@ def train(
         total = LossLog.joined(ranks.gathered(log))
         if not math.isfinite(total.loss):
             raise ranks.told(
-                f"the loss is not finite at step {before.step} (draws {_draws(rows)}); lower training.learning_rate"
+                f"the loss is not finite at step {before.step} (draws {draws_named(rows)}); "
+                "lower training.learning_rate"
             )
         ranks.sum_gradients(optimizer.masters)
         learning_rate = schedule(order.progress(before.row, after.row))
         try:
             norm = optimizer.step(learning_rate)
         except FlantuneError as error:
-            raise ranks.told(f"step {before.step} (draws {_draws(rows)}): {error.message}") from None
+            raise ranks.told(f"step {before.step} (draws {draws_named(rows)}): {error.message}") from None
         yield StepResult(
             before,
             after,
@@ -130,6 +133,7 @@ def train(
             learning_rate,
             norm,
             time.perf_counter() - began,
+            [(len(s.input_ids), len(s.target_ids)) for row in rows for s in row],
         )
         before = after
 
@@ -171,6 +175,7 @@ class LossLog:
         return {task: self._sums[task] / self._counts[task] for task in sorted(self._sums)}
 
 
-def _draws(rows: Sequence[PackedRow]) -> str:
+def draws_named(rows: Sequence[PackedRow]) -> str:
+    """The draws of a step, for a message."""
     numbers = sorted(segment.draw for row in rows for segment in row)
     return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
