@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 FAT = """
 import subprocess, sys
@@ -14,3 +17,32 @@ print(subprocess.check_output([sys.executable, "-c", "from flantune.memory impor
 def test_a_small_process_does_not_inherit_the_peak_of_the_large_one_that_started_it():
     peak = int(subprocess.run([sys.executable, "-c", FAT], capture_output=True, text=True, check=True).stdout)
     assert 5e6 < peak < 200e6
+
+
+WITH_MANY_SHAPES = """
+import sys
+from flantune.memory import peak_memory
+from flantune.settings import keep_few_kernels
+if sys.argv[1] == "few":
+    keep_few_kernels()
+import torch
+weight = torch.randn(512, 512, dtype=torch.bfloat16)
+def grown(shapes):
+    before = peak_memory()
+    for rows in shapes:
+        torch.nn.functional.linear(torch.zeros(rows, 512, dtype=torch.bfloat16), weight)
+    return peak_memory() - before
+grown(range(600, 610))
+print(grown(range(1, 500)))
+"""
+
+
+def test_streams_of_ever_new_lengths_do_not_fill_the_memory_with_kernels():
+    pytest.importorskip("torch")
+    if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("no bfloat16 kernels are made for this processor")
+    few, many = (
+        int(subprocess.run([sys.executable, "-c", WITH_MANY_SHAPES, which], capture_output=True, check=True).stdout)
+        for which in ("few", "all")
+    )
+    assert few < many / 2

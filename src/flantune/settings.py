@@ -35,6 +35,19 @@ def library_folders() -> dict[str, str]:
     return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
 
 
+KEPT_KERNELS = "64"
+
+
+def keep_few_kernels() -> None:
+    """Has oneDNN, which computes matrix products on processors, keep those of few shapes; before it computes the first.
+
+    It keeps a kernel for each of 1,024 shapes. In a stream nearly every micro-batch has a shape of its own, so that few
+    are met again, and in the course of 100 steps they fill a gigabyte. What the user has set holds.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, KEPT_KERNELS)
+
+
 def package_index() -> str:
     """Address of the Python package index that pip or uv is set to use here, without a final slash.
 

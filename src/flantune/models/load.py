@@ -20,6 +20,7 @@ from flantune.models.prompt_format import PromptFormat
 from flantune.models.quiet import quiet_transformers
 from flantune.models.relative_bias import give_bias_by_distance
 from flantune.models.stream import named_start
+from flantune.settings import keep_few_kernels
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Of other encoder-decoders positions do not restart, or layers mix segments.
@@ -64,6 +65,7 @@ def load_model(
     Raises:
         FlantuneError: Unknown or damaged model, one that cannot be packed, or weights outside its folder.
     """
+    keep_few_kernels()
     source, adapter = _source(name, report)
     with quiet_transformers(), _loading(name):
         model, found = _auto_class(source, name, revision).from_pretrained(
