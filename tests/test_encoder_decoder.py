@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from families import ENCODER_DECODERS, examples, tiny
-from flantune.errors import FlantuneError
 from flantune.evaluation.generate import choose, generate
 from flantune.models.adapters import add_adapter
 from flantune.models.load import LoadedModel, load_format, load_model
@@ -75,18 +74,6 @@ def test_the_format_of_a_folder_knows_that_inputs_and_targets_stand_apart(loaded
     assert loaded.format.paired
     assert load_format(loaded.source).paired
     assert load_format(loaded.source).prompt_ids("the dog") == FORMAT.prompt_ids("the dog")
-
-
-def test_an_encoder_decoder_whose_layers_mix_segments_is_refused(tmp_path):
-    import transformers
-
-    config = transformers.LongT5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    transformers.LongT5ForConditionalGeneration(config).save_pretrained(tmp_path)
-    with pytest.raises(FlantuneError) as caught:
-        load_model(str(tmp_path))
-    assert str(caught.value).startswith(
-        f"model {str(tmp_path)!r} is an encoder-decoder of type longt5, which cannot be trained packed; choose one of "
-    )
 
 
 def test_bart_reads_and_writes_texts_between_its_begin_and_end_tokens(bart):

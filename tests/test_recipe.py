@@ -227,9 +227,15 @@ MISTAKES = {
     "(label_smoothing, per, z_loss)",
     "mixture: {rates: proportionl}": ':2: mixture.rates: unknown value "proportionl"; did you mean "proportional"? '
     "(equal, explicit, proportional, temperature)",
-    "adapter: {method: 8}": ':2: adapter.method: unknown value "8"; known: dora, ia3, lora, none, rslora',
-    "adapter: {method: prefix_tuning}": ":2: adapter.method: virtual tokens before each example have no place in a "
-    'packed row; choose lora, rslora, dora or ia3, not "prefix_tuning"',
+    "adapter: {method: 8}": ':2: adapter.method: unknown value "8"; known: dora, ia3, lora, none, prefix_tuning, '
+    "prompt_tuning, rslora",
+    "adapter: {method: p_tuning}": ":2: adapter.method: it is not offered; choose prompt_tuning, whose learned tokens "
+    'need no network to make them, not "p_tuning"',
+    "adapter: {method: prefix_tuning}\ntraining: {activation_checkpointing: true}": ":3: "
+    "training.activation_checkpointing: layers that are computed again see no learned prefix; remove it, or choose "
+    "prompt_tuning",
+    "training: {precision: fp16}": ":2: training.precision: float16 has no room for the activations of T5 (above "
+    '65,504), and small gradients vanish in it; choose bf16, which takes as much memory, or fp32, not "fp16"',
     "adapter: {method: qlora}": ":2: adapter.method: a base in 4 bits is not trained on yet; choose lora, with "
     '`training.precision: bf16`, not "qlora"',
     "name: My Run": ":2: name: a name is 1 to 64 of a-z, 0-9, _, . and -, and starts with a letter or digit, not "
@@ -252,7 +258,7 @@ MISTAKES = {
     "model: ''": ":2: model: is empty; give a value, or leave the key out",
     "model:": f":2: model: nothing where keys and values are wanted ({SECTIONS['model']})",
     "adapter: lora": ':2: adapter: "lora" where keys and values are wanted (method, rank, alpha, dropout, '
-    "target_modules)",
+    "target_modules, virtual_tokens)",
     "adapter: {target_modules: q_proj}": ":2: adapter.target_modules: a list is wanted, such as [q_proj]",
     "unseen: starter/intent": ":2: unseen: a list is wanted, such as [starter/intent]",
     "unseen: [3]": f":2: unseen.0: 3 where keys and values are wanted ({SECTIONS['task']})",
@@ -589,7 +595,7 @@ def test_the_exported_schema_takes_what_the_loader_takes(data):
         mistake
         for mistake, message in MISTAKES.items()
         # A schema has no words for a pattern made in code, for a sum over keys, and for what is finite.
-        if not re.search("a name is|rows_per_step, which|not trained on|finite", message)
+        if not re.search("a name is|rows_per_step, which|not trained on|finite|no learned prefix", message)
     ],
 )
 def test_the_exported_schema_refuses_what_the_loader_refuses(tmp_path, mistake):

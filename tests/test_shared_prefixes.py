@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from families import FAMILIES, VOCABULARY, tiny
 from flantune.models import packed_attention
 from flantune.models.packed_attention import register, segment_attention
+from flantune.models.self_check import shares_prefixes
 from flantune.models.shared_prefixes import LEAST_SAVED, Piece, shared_pieces
-from flantune.models.stream import Example, shares_prefixes, stream_of, target_logits
+from flantune.models.stream import Example, stream_of, target_logits
 from flantune.training.loss import weighted_sum
 
 TOLERANCE = 1e-5  # as in test_packed_attention.py

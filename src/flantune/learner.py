@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flantune.errors import FlantuneError
 from flantune.progress import Listener
 from flantune.recipe import Recipe
+from flantune.recipe.schema import PROMPT_METHODS
 
 if TYPE_CHECKING:
     from flantune.models.load import LoadedModel
@@ -45,13 +46,13 @@ def learner_of(recipe: Recipe, capacity: int, listener: Listener) -> Learner:
         capacity: Tokens of a packed row.
         listener: Told of a first download, and of compiling.
     Raises:
-        FlantuneError: A model that cannot be loaded, or cannot be trained packed.
+        FlantuneError: A model that cannot be loaded.
     """
     import torch
 
     from flantune.models.adapters import add_adapter
     from flantune.models.load import load_model
-    from flantune.models.stream import check_isolation, shares_prefixes
+    from flantune.models.self_check import shares_prefixes
     from flantune.training.activation_checkpointing import checkpoint_activations
     from flantune.training.compilation import compile_step
     from flantune.training.loss import regularized_sum
@@ -61,11 +62,15 @@ def learner_of(recipe: Recipe, capacity: int, listener: Listener) -> Learner:
     choice, training, adapter = recipe.model, recipe.training, recipe.adapter
     torch.manual_seed(recipe.seed)
     loaded = load_model(
-        choice.name, precision=training.precision, revision=choice.revision, system=choice.system, report=listener.say
+        choice.name,
+        precision=training.precision,
+        revision=choice.revision,
+        system=choice.system,
+        packed=adapter.method not in PROMPT_METHODS,
+        report=listener.say,
     )
     if hasattr(loaded.model, "peft_config"):
         raise FlantuneError("is an adapter; train from a whole model (merge the adapter first)", choice.name)
-    check_isolation(loaded.model, choice.name)
     model = loaded.model if adapter.method == "none" else add_adapter(loaded.model, adapter, base_name=choice.name)
     if training.activation_checkpointing:
         checkpoint_activations(model, choice.name)

@@ -24,6 +24,7 @@ from flantune.mixture.window import Member, MixtureRule, draw_function, shape_fr
 from flantune.progress import Listener, Silent
 from flantune.recipe import Recipe
 from flantune.recipe.mixing import ASKED, MixtureChoice, Placed, TaskChoice, inner_mixtures, with_replay
+from flantune.recipe.schema import PROMPT_METHODS
 from flantune.settings import cache_folder
 from flantune.tasks import Task, find_task
 from flantune.tasks.sources import Rows
@@ -192,10 +193,12 @@ def mix(recipe: Recipe, *, listener: Listener | None = None) -> Mixed:
     encoder = load_format(model.name, revision=model.revision, system=model.system, report=listener.say)
     members = members_of(recipe, trained)
     mixture, training = recipe.mixture, recipe.training
-    if encoder.positions is not None and mixture.capacity > encoder.positions:
+    learned = recipe.adapter.virtual_tokens if recipe.adapter.method in PROMPT_METHODS else 0
+    if encoder.positions is not None and mixture.capacity + learned > encoder.positions:
+        beside = f", and {learned} tokens are learned" if learned else ""
         raise FlantuneError(
-            f"mixture.capacity is {mixture.capacity}, but {recipe.model.name} has positions for {encoder.positions} "
-            "tokens; lower it"
+            f"mixture.capacity is {mixture.capacity}{beside}, but {recipe.model.name} has positions for "
+            f"{encoder.positions} tokens; lower it"
         )
     if mixture.target_capacity is not None and not encoder.paired:
         raise FlantuneError(

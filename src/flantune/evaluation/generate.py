@@ -16,8 +16,11 @@ from torch import Tensor
 
 from flantune.evaluation.encoded_prompts import EncodedPrompts
 from flantune.evaluation.kv_store import KeyValueStore
+from flantune.evaluation.unpacked_answers import UnpackedAnswers
 from flantune.models.load import LoadedModel
+from flantune.models.unpacked import layout_of
 
+Store = KeyValueStore | EncodedPrompts | UnpackedAnswers
 Progress = Callable[[int], None]
 
 
@@ -34,12 +37,16 @@ class Answer:
     finished: bool
 
 
-def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Numbers of prompts in groups of like length, the longest first, at most `batch_tokens` (or one prompt) each."""
+def batches_by_length(lengths: Sequence[int], batch_tokens: int, *, equal: bool = False) -> Iterator[list[int]]:
+    """Numbers of prompts in groups of like length, the longest first, at most `batch_tokens` (or one prompt) each.
+
+    With `equal`, those of a group have the same length.
+    """
     batch: list[int] = []
     tokens = 0
     for number in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and tokens + lengths[number] > batch_tokens:
+        full = tokens + lengths[number] > batch_tokens
+        if batch and (full or (equal and lengths[number] != lengths[batch[0]])):
             yield batch
             batch, tokens = [], 0
         batch.append(number)
@@ -63,8 +70,11 @@ def _run(
     ).logits[0]
 
 
-def _prefill(model: Any, prompts: Sequence[Sequence[int]], room: int) -> tuple[KeyValueStore | EncodedPrompts, Tensor]:
+def _prefill(model: Any, prompts: Sequence[Sequence[int]], room: int) -> tuple[Store, Tensor]:
     """Runs prompts as one stream; returns what is kept and the logits (B, vocabulary) of each first answer token."""
+    if layout_of(model) != "packed":
+        unpacked = UnpackedAnswers(model, prompts)
+        return unpacked, unpacked.first()
     if model.config.is_encoder_decoder:
         encoded = EncodedPrompts(model, prompts)
         return encoded, encoded.first()
@@ -76,9 +86,9 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], room: int) -> tuple[K
     return store, _run(model, ids, positions, ends, store, torch.tensor(lengths))
 
 
-def _step(model: Any, store: KeyValueStore | EncodedPrompts, tokens: Tensor) -> Tensor:
+def _step(model: Any, store: Store, tokens: Tensor) -> Tensor:
     """One token a row; returns the logits (B, vocabulary) after it."""
-    if isinstance(store, EncodedPrompts):
+    if isinstance(store, EncodedPrompts | UnpackedAnswers):
         return store.step(tokens)
     store.begin_step()
     logits = _run(model, tokens, store.lengths, torch.arange(len(tokens)), store, None)
@@ -108,7 +118,8 @@ def generate(
     """
     model, ends = loaded.model, set(loaded.format.stop_ids)
     answers: list[Answer | None] = [None] * len(prompts)
-    for batch in batches_by_length([len(prompt) for prompt in prompts], batch_tokens):
+    unpacked = layout_of(model) != "packed"
+    for batch in batches_by_length([len(prompt) for prompt in prompts], batch_tokens, equal=unpacked):
         head = loaded.format.target_head
         store, logits = _prefill(model, [prompts[i] for i in batch], len(head) + max_new_tokens)
         for token in head:  # every answer of the model begins so: it is not asked
@@ -165,8 +176,9 @@ def choose(
     scores: list[list[float]] = [[] for _ in prompts]
     encoded = [[loaded.format.target_ids(choice) for choice in given] for given in choices]
     copies = [len(given) if any(len(ids) > 1 for ids in given) else 1 for given in encoded]
-    sizes = [len(prompt) * count for prompt, count in zip(prompts, copies, strict=True)]
-    for batch in batches_by_length(sizes, batch_tokens):
+    unpacked = layout_of(loaded.model) != "packed"
+    sizes = [len(prompt) * (1 if unpacked else count) for prompt, count in zip(prompts, copies, strict=True)]
+    for batch in batches_by_length(sizes, batch_tokens, equal=unpacked):
         longest = max(len(ids) for i in batch for ids in encoded[i])
         store, logits = _prefill(loaded.model, [prompts[i] for i in batch], longest)
         first = logits.float().log_softmax(-1)

@@ -8,7 +8,7 @@ import torch
 
 from flantune.errors import FlantuneError, nearest
 from flantune.models.quiet import quiet_transformers
-from flantune.recipe.schema import Adapter
+from flantune.recipe.schema import PROMPT_METHODS, Adapter
 
 IA3_LAYERS = ("k_proj", "v_proj", "down_proj")  # as in Llama, for kinds of models that the library has no list for
 
@@ -16,8 +16,11 @@ IA3_LAYERS = ("k_proj", "v_proj", "down_proj")  # as in Llama, for kinds of mode
 def add_adapter(model: Any, choice: Adapter, *, base_name: str) -> Any:
     """The model with a trainable adapter, all other weights frozen.
 
+    Learned tokens have no place in a packed stream: with them the model is one with the library's own attention.
+
     LoRA: Hu et al. 2021, arXiv:2106.09685; rsLoRA: Kalajdzievski 2023, arXiv:2312.03732; DoRA: Liu et al. 2024,
-    arXiv:2402.09353; IA3: Liu et al. 2022, arXiv:2205.05638.
+    arXiv:2402.09353; IA3: Liu et al. 2022, arXiv:2205.05638; prompt tuning: Lester et al. 2021,
+    arXiv:2104.08691; prefix tuning: Li and Liang 2021, arXiv:2101.00190.
 
     Args:
         model: A transformers model.
@@ -30,7 +33,10 @@ def add_adapter(model: Any, choice: Adapter, *, base_name: str) -> Any:
 
     if isinstance(choice.target_modules, tuple):
         _check_names(choice.target_modules, linear_layers(model))
-    config = _ia3(model, choice) if choice.method == "ia3" else _lora(model, choice)
+    if choice.method in PROMPT_METHODS:
+        config = _prompt(model, choice)
+    else:
+        config = _ia3(model, choice) if choice.method == "ia3" else _lora(model, choice)
     with quiet_transformers():
         wrapped = peft.get_peft_model(model, config, autocast_adapter_dtype=False)
     wrapped.peft_config["default"].base_model_name_or_path = base_name
@@ -93,6 +99,13 @@ def _ia3_layers(model_type: str) -> tuple[list[str], list[str]]:
 
     layers = utils.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(model_type, [])
     return layers, utils.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(model_type, [IA3_LAYERS[-1]])
+
+
+def _prompt(model: Any, choice: Adapter) -> Any:
+    import peft
+
+    kind = peft.PromptTuningConfig if choice.method == "prompt_tuning" else peft.PrefixTuningConfig
+    return kind(num_virtual_tokens=choice.virtual_tokens, task_type=_kind(model)["task_type"])
 
 
 def _kind(model: Any) -> dict[str, Any]:

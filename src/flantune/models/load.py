@@ -19,12 +19,15 @@ from flantune.models.given_positions import WITH_POSITIONS, give_positions
 from flantune.models.prompt_format import PromptFormat
 from flantune.models.quiet import quiet_transformers
 from flantune.models.relative_bias import give_bias_by_distance
+from flantune.models.self_check import packs_exactly, pads_exactly
 from flantune.models.stream import named_start
 from flantune.settings import keep_few_kernels
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-# Of other encoder-decoders positions do not restart, or layers mix segments.
+# In other encoder-decoders positions do not restart, or layers mix segments.
 PACKED_ENCODER_DECODERS = ("mt5", "t5", "t5gemma", "umt5", *WITH_POSITIONS)
+BY_LOAD = ("nllb-moe", "switch_transformers")  # an expert takes so many tokens: it depends on what else is computed
+PROMPT_TYPES = ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class LoadedModel:
     """A model ready for streams.
 
     Attributes:
-        model: A transformers model (or a PEFT model around one) with attention by segment.
+        model: A transformers model (or a PEFT model around one), with attention by segment where that is exact.
         format: Prompt format with the tokenizer.
         name: As the user named it.
         source: What transformers loaded it from.
@@ -51,9 +54,10 @@ def load_model(
     revision: str | None = None,
     system: str = "",
     answering: bool = False,
+    packed: bool = True,
     report: Any = lambda line: None,
 ) -> LoadedModel:
-    """Loads a decoder, or an encoder-decoder of the T5 family.
+    """Loads a decoder or an encoder-decoder, and finds out how its examples can be computed: see `layout_of`.
 
     Args:
         name: The embedded model's name, a local folder (a model or a PEFT adapter), or a name on the hub.
@@ -61,53 +65,82 @@ def load_model(
         revision: For the hub: branch, tag or commit.
         system: System text of the prompt format.
         answering: The model will generate or choose: its head computes in float32 (see `exact_head`).
-        report: Called with lines about a first download or conversion.
+        packed: Whether streams are wanted; an adapter of learned tokens has no place in them.
+        report: Called with lines about a first download or conversion, and about a model that streams do not fit.
     Raises:
-        FlantuneError: Unknown or damaged model, one that cannot be packed, or weights outside its folder.
+        FlantuneError: Unknown or damaged model, or weights outside its folder.
     """
     keep_few_kernels()
     source, adapter = _source(name, report)
+    given: dict[str, Any] = {"revision": revision, "dtype": DTYPES[precision]}
+    told: list[str] = []  # what is said where the library is quiet is not heard
     with quiet_transformers(), _loading(name):
-        model, found = _auto_class(source, name, revision).from_pretrained(
-            source,
-            revision=revision,
-            dtype=DTYPES[precision],
-            attn_implementation=packed_attention.register(),
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        if found["missing_keys"]:
-            raise FlantuneError(
-                f"the model's files lack the weights {min(found['missing_keys'])}; fetch it again", name
-            )
-        give_bias_by_distance(model)
-        give_positions(model)
+        model = _packed(source, name, given) if packed and not _of_a_prompt(adapter) else None
+        if model is None:
+            model = _unpacked(source, name, given, told.append)
         if adapter is not None:
             import peft
 
             model = peft.PeftModel.from_pretrained(model, str(adapter))
-    model.config.use_cache = False
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    for line in told if not answering else ():  # once, when it is trained
+        report(line)
+    model = model.eval()
     if answering:
         exact_head(model)
     return LoadedModel(model, load_format(name, revision=revision, system=system, report=report), name, source)
 
 
-def _auto_class(source: str, name: str, revision: str | None) -> Any:
-    """The class of transformers that loads a model of this kind."""
+def _packed(source: str, name: str, given: dict[str, Any]) -> Any:
+    """The model with attention by segment; None where that does not give what the library's own attention gives."""
+    config = _config(source, given["revision"])
+    if config.is_encoder_decoder and config.model_type not in PACKED_ENCODER_DECODERS:
+        return None
+    try:
+        model = _from_library(config, source, name, {**given, "attn_implementation": packed_attention.register()})
+        give_bias_by_distance(model)
+        give_positions(model)
+        return model if packs_exactly(model) else None
+    except (AttributeError, FlantuneError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # Code of a model that no stream fits fails as it likes; without a stream it is called as it was written for.
+        if isinstance(error, FlantuneError) and error.place:
+            raise
+        return None
+
+
+def _unpacked(source: str, name: str, given: dict[str, Any], report: Any) -> Any:
+    """The model with the library's own attention, in rows that are padded where that changes nothing."""
+    model = _from_library(_config(source, given["revision"]), source, name, given)
+    model.flantune_layout = "padded"
+    if model.config.model_type in BY_LOAD or not pads_exactly(model):
+        model.flantune_layout = "alone"
+    how = "rows padded to like lengths" if model.flantune_layout == "padded" else "one at a time"
+    report(f"model {name} does not fit packed streams: its examples are computed {how}, with the same result")
+    return model
+
+
+def _from_library(config: Any, source: str, name: str, given: dict[str, Any]) -> Any:
+    import transformers
+
+    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    model, found = kind.from_pretrained(
+        source, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **given
+    )
+    if found["missing_keys"]:
+        raise FlantuneError(f"the model's files lack the weights {min(found['missing_keys'])}; fetch it again", name)
+    model.config.use_cache = False
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _config(source: str, revision: str | None) -> Any:
     import transformers
 
     at: dict[str, Any] = {"revision": revision} if revision is not None else {}
-    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
-    if not config.is_encoder_decoder:
-        return transformers.AutoModelForCausalLM
-    if config.model_type not in PACKED_ENCODER_DECODERS:
-        raise FlantuneError(
-            f"model {name!r} is an encoder-decoder of type {config.model_type}, which cannot be trained packed; "
-            f"choose one of type {', '.join(PACKED_ENCODER_DECODERS)}, or a decoder"
-        )
-    return transformers.AutoModelForSeq2SeqLM
+    return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
+
+
+def _of_a_prompt(adapter: Path | None) -> bool:
+    """Whether an adapter's folder holds learned tokens, which have no place in a stream."""
+    return adapter is not None and _read_json(adapter / "adapter_config.json").get("peft_type") in PROMPT_TYPES
 
 
 def _source(name: str, report: Any) -> tuple[str, Path | None]:
@@ -190,8 +223,6 @@ def load_format(
 
 def _cannot_load(name: str, error: Exception) -> str:
     first = next((line for line in str(error).strip().splitlines() if line.strip()), type(error).__name__)
-    if packed_attention.NAME in first:
-        return f"model {name!r} does not take another attention, so it cannot be trained packed; choose another model"
     close = nearest(name, EMBEDDED)
     hint = close if close.startswith("did") else f"embedded: {', '.join(EMBEDDED)}"
     return f"cannot load model {name!r}: {first[:200]}; give a local folder or a hub name that can be reached ({hint})"

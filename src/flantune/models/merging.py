@@ -11,7 +11,8 @@ from torch import Tensor
 
 from flantune.errors import FlantuneError
 from flantune.models.quiet import quiet_transformers
-from flantune.models.stream import stream_of, target_logits
+from flantune.models.stream import start_token, stream_of, target_logits
+from flantune.models.unpacked import learns_a_prompt
 
 Precision = Literal["bf16", "fp32"]
 # The largest change of a logit, as a share of the largest logit. In float32 only sums are ordered otherwise (1.6e-6
@@ -38,10 +39,12 @@ def merged(model: Any) -> Any:
     """The model that an adapter and its base are together, without the adapter; a plain model is returned as it is.
 
     Raises:
-        FlantuneError: The merged weights are not finite.
+        FlantuneError: The merged weights are not finite, or the adapter has none to merge.
     """
     if not hasattr(model, "peft_config"):
         return model
+    if learns_a_prompt(model):
+        raise FlantuneError("learned tokens are no change of the base's weights; keep the adapter beside its base")
     try:
         with quiet_transformers():
             return model.merge_and_unload(safe_merge=True)
@@ -53,7 +56,7 @@ def merged(model: Any) -> Any:
 def next_logits(model: Any, prompts: Sequence[Sequence[int]]) -> Tensor:
     """(prompts, vocabulary) float32 logits of the token after each prompt, on the CPU."""
     device = next(model.parameters()).device
-    streams = [stream_of([(prompt, prompt[-1:], 1.0)]).to(device) for prompt in prompts]
+    streams = [stream_of([(prompt, prompt[-1:], 1.0)], start_token(model)).to(device) for prompt in prompts]
     return torch.stack([target_logits(model, stream)[0].float().cpu() for stream in streams])
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flantune.errors import FlantuneError
 from flantune.models.shared_prefixes import Piece, shared_pieces
+from flantune.models.unpacked import layout_of, unpacked_logits
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,8 @@ def _one_stream(examples: Sequence[Example], pieces: Sequence[Piece]) -> Stream:
 
 def target_logits(model: Any, stream: Stream) -> Tensor:
     """(N, vocabulary) logits at the predicting places only."""
+    if layout_of(model) != "packed":
+        return unpacked_logits(model, stream)
     if stream.decoder is not None:
         return _decoder_logits(model, stream, stream.decoder)
     return model(
@@ -197,66 +200,3 @@ def _decoder_logits(model: Any, stream: Stream, decoder: DecoderStream) -> Tenso
         segment_lengths=decoder.lengths,
         memory_lengths=stream.lengths,
     ).logits[0]
-
-
-@torch.no_grad()
-def shares_prefixes(model: Any) -> bool:
-    """Whether prompts of the model may share a computed prefix: whether two rows have the same logits either way.
-
-    Not of an encoder-decoder, whose encoder sees all of an input at once, nor with dropout, which each example draws.
-    """
-    if model.config.is_encoder_decoder or any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules()):
-        return False
-    training = model.training
-    model.train()  # a dropout that is not a layer of its own shows
-    size = int(model.get_input_embeddings().weight.shape[0])
-    generator = torch.Generator().manual_seed(1)
-    common, first, second = (torch.randint(0, size, (n,), generator=generator).tolist() for n in (24, 19, 30))
-    rows = [([*common, *row[:-8]], row[-8:], 1.0) for row in (first, second)]
-    device = next(model.parameters()).device
-    with torch.random.fork_rng(devices=[]):
-        shared, apart = (
-            target_logits(model, stream_of(rows, share_prefixes=share).to(device)).float() for share in (True, False)
-        )
-    model.train(training)
-    return bool((shared - apart).abs().max() / apart.abs().max().clamp(min=1e-6) <= _rounding(model))
-
-
-@torch.no_grad()
-def check_isolation(model: Any, name: str) -> None:
-    """Refuses a model whose examples influence each other in a stream, before anything is trained.
-
-    Two rows of different length are computed together, alone, and with the other row's tokens replaced.
-
-    Raises:
-        FlantuneError: The logits of a row depend on its neighbour.
-    """
-    training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    size = int(model.get_input_embeddings().weight.shape[0])
-    generator = torch.Generator().manual_seed(0)
-    first, second, other = (torch.randint(0, size, (n,), generator=generator).tolist() for n in (19, 30, 19))
-
-    def logits(*rows: list[int]) -> Tensor:
-        stream = stream_of([(row[:-8], row[-8:], 1.0) for row in rows], start_token(model))
-        return target_logits(model, stream.to(device)).float()
-
-    together, alone, poisoned = logits(first, second)[8:], logits(second), logits(other, second)[8:]
-    model.train(training)
-    scale = alone.abs().max().clamp(min=1e-6)
-    rounding = _rounding(model)
-    leaks = (together - poisoned).abs().max() / scale > rounding / 4
-    if leaks or (together - alone).abs().max() / scale > rounding:
-        raise FlantuneError(
-            f"examples of one packed row see each other in model {name}, so it cannot be trained packed; "
-            "choose a model of the T5 family, or a decoder with causal attention and position ids"
-        )
-
-
-def _rounding(model: Any) -> float:
-    """Part of the largest logit by which two ways to compute the same may differ.
-
-    Sums are grouped by the number of tokens, and those of experts by their load; a leak makes a larger difference.
-    """
-    return 1e-4 if next(model.parameters()).dtype == torch.float32 else 4e-2

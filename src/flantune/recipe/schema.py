@@ -28,9 +28,9 @@ UNSEEN_WITHOUT = (
     *("share", "cap", "floor", "max_epochs", "train_rows"),
     *("templates", "inverted", "options", "few_shot"),
 )
-_UNPACKABLE = "virtual tokens before each example have no place in a packed row; choose lora, rslora, dora or ia3"
+PROMPT_METHODS = ("prompt_tuning", "prefix_tuning")
 REFUSED_METHODS = {
-    **dict.fromkeys(("prompt_tuning", "prefix_tuning", "p_tuning"), _UNPACKABLE),
+    "p_tuning": "it is not offered; choose prompt_tuning, whose learned tokens need no network to make them",
     "qlora": "a base in 4 bits is not trained on yet; choose lora, with `training.precision: bf16`",
 }
 TRAINED_SPLIT = "train"
@@ -60,10 +60,12 @@ class ModelChoice(Strict):
 class Adapter(Strict):
     """Full fine-tuning, or an adapter: few new weights beside the model's, which stay as they are."""
 
-    method: Literal["none", "lora", "rslora", "dora", "ia3"] = Field(
+    method: Literal["none", "lora", "rslora", "dora", "ia3", "prompt_tuning", "prefix_tuning"] = Field(
         "none",
         description="none trains every weight; lora: low-rank matrices; rslora: these with a scale that suits high "
-        "ranks; dora: these and a magnitude for each output; ia3: one factor for each output of few layers.",
+        "ranks; dora: these and a magnitude for each output; ia3: one factor for each output of few layers; "
+        "prompt_tuning: learned tokens before each example; prefix_tuning: learned keys and values in each layer. "
+        "The last two are computed in padded rows, not packed.",
     )
     rank: int = Field(16, ge=1, description="Rank of the update matrices.")
     alpha: float = Field(
@@ -75,6 +77,8 @@ class Adapter(Strict):
         description="Names of the layers that get an adapter. By default all linear layers but the head; with ia3 "
         "keys, values and the last layer of each feed-forward block.",
     )
+
+    virtual_tokens: int = Field(20, ge=1, description="How many tokens prompt_tuning or prefix_tuning learns.")
 
     @field_validator("method", mode="before")
     @classmethod
@@ -172,6 +176,16 @@ class Training(Strict):
     keep_checkpoints: int = Field(
         2, ge=1, description="How many of the newest checkpoints stay; should one be damaged, the one before is used."
     )
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _wide_enough(cls, precision: Any) -> Any:
+        if precision in ("fp16", "float16", "half"):
+            raise ValueError(
+                "float16 has no room for the activations of T5 (above 65,504), and small gradients vanish in it; "
+                "choose bf16, which takes as much memory, or fp32"
+            )
+        return precision
 
     @model_validator(mode="after")
     def _combinable(self) -> Training:
@@ -328,6 +342,11 @@ class Recipe(Strict):
             raise WrongAt(
                 ["training", "pull"],
                 "an adapter leaves the base as it is, and is pulled to nothing by `weight_decay`; remove `pull`",
+            )
+        if self.training.activation_checkpointing and self.adapter.method == "prefix_tuning":
+            raise WrongAt(
+                ["training", "activation_checkpointing"],
+                "layers that are computed again see no learned prefix; remove it, or choose prompt_tuning",
             )
         if self.training.rows_at_once > self.training.rows_per_step:
             raise WrongAt(

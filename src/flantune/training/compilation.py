@@ -13,6 +13,7 @@ import torch
 
 from flantune.models.packed_attention import compile_softmax
 from flantune.models.stream import start_token, stream_of, target_logits
+from flantune.models.unpacked import layout_of
 from flantune.training.loss import SummedLoss, weighted_sum
 
 
@@ -22,13 +23,15 @@ def compile_step(
     """Compiles each layer, the softmax and the loss for streams of any length, and computes one step without effect.
 
     Args:
-        model: With attention by segment; its layers' `forward` is replaced.
+        model: Its layers' `forward` is replaced; one without attention by segment stays as it is.
         capacity: Tokens of the made-up micro-batch.
         report: Told when there is no working compiler; the run then goes on uncompiled.
         loss: Of a micro-batch.
     Returns:
         The loss function to train with.
     """
+    if layout_of(model) != "packed":  # each new length of rows would be compiled for
+        return loss
     layers = _layers(model)
     plain = [layer.forward for layer in layers]
     compile_softmax(True)
