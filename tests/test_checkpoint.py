@@ -265,7 +265,7 @@ def test_a_checkpoint_of_another_recipe_or_order_is_refused(tmp_path, other, why
     made(tmp_path / "c", 1)
     whose = {"recipe_digest": "recipe", "order_key": "order", **other}
     with pytest.raises(FlantuneError) as refused:
-        Checkpoints(tmp_path / "c", keep=1, report=lambda line: None, **whose).restore()
+        Checkpoints(tmp_path / "c", keep=1, report=lambda line: None, **whose).restore()  # type: ignore[arg-type]
     assert str(refused.value) == f"{tmp_path / 'c' / 'step-1'}: {why}"
 
 

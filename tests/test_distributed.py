@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from kills import steps_of
+from ranks import LOSS, assert_alike, column, under_torchrun
 from runs import write_recipe
-
-# Sums over ranks are grouped otherwise than sums over micro-batches: rounding of float32, and no more.
-LOSS, WEIGHT = 1e-5, 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +29,6 @@ def alone(folder, trials, arguments):
     run = folder / "alone"
     assert trials.run([*arguments, f"output={run}"]).codes == [0]
     return run
-
-
-def column(run: Path, name: str) -> list[float]:
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)[name] for line in lines]
-
-
-def assert_alike(run: Path, other: Path) -> None:
-    assert steps_of(run) == steps_of(other)
-    for name in ("loss", "gradient_norm"):
-        assert column(run, name) == pytest.approx(column(other, name), rel=LOSS), name
-    assert column(run, "learning_rate") == column(other, "learning_rate")
-    found, expected = (load_file(each / "model" / "model.safetensors") for each in (run, other))
-    for name, weight in expected.items():
-        assert torch.allclose(found[name], weight, rtol=0, atol=WEIGHT), name
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
@@ -83,13 +59,13 @@ def test_dropout_is_the_same_on_any_number_of_ranks(folder, trials, arguments):
 
 def test_machines_that_share_no_cache_each_prepare_the_order(folder, trials, arguments, alone):
     run = folder / "machines"
-    ended = trials.run([*arguments, f"output={run}"], ranks=2, machines=True)
+    ended = trials.run([*arguments, f"output={run}"], ranks=2, machines=2)
     assert (ended.codes, ended.text) == ([0, 0], "")
     assert_alike(run, alone)
 
 
 def test_a_machine_with_other_data_is_named_before_anything_is_trained(folder, trials, arguments):
-    ended = trials.run([*arguments, f"output={folder / 'other'}"], ranks=2, machines=True, other=["seed=1"])
+    ended = trials.run([*arguments, f"output={folder / 'other'}"], ranks=2, machines=2, other=["seed=1"])
     assert ended.codes == [2, 1]
     assert ended.text == (
         "error: rank 1 has other rows, task files or tokenizer than rank 0; copy them to where that rank runs"
@@ -129,40 +105,6 @@ def test_another_number_of_rows_a_step_goes_on_at_the_same_row(folder, trials, a
 
 
 # --- a rank is lost; these run under torchrun itself
-
-SIGNALLED = """
-import os, signal
-import flantune.training.loop as loop
-from flantune.cli import main
-
-steps = loop.train
-
-def signalled_after_its_second_step(*arguments, **options):
-    for result in steps(*arguments, **options):
-        if os.environ["RANK"] == "1" and result.after.step == 2:
-            os.kill(os.{whom}(), signal.{by})
-        yield result
-
-loop.train = signalled_after_its_second_step
-main()
-"""
-
-
-def under_torchrun(
-    folder: Path, by: str, arguments: list[str], *options: str, whom: str = "getpid"
-) -> subprocess.CompletedProcess[str]:
-    """Two ranks, of which rank 1 sends a signal after its second step, to itself or to its parent, the launcher."""
-    script = folder / f"{by}-{whom}.py"
-    script.write_text(SIGNALLED.replace("{by}", by).replace("{whom}", whom), encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
-    return subprocess.run(
-        [*launcher, str(script), "train", *arguments, "--no-compare"],
-        env={**os.environ, "FLANTUNE_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "CI": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,  # 60 s from the loss on, and what it takes to start
-    )
 
 
 @pytest.mark.slow

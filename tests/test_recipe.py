@@ -288,6 +288,12 @@ COMBINATIONS = {
     "averages the weights itself; remove `average`",
     "training: {optimizer: schedule_free, schedule: constant, master_weights: false}": ":2: training.master_weights: "
     "schedule_free needs them; remove it, or choose another optimizer",
+    "training: {optimizer: muon, sharding: full}": ":2: training.optimizer: what muon remembers of a weight cannot be "
+    "cut in parts; choose adamw or schedule_free, or set `sharding: none`",
+    "training: {sharding: hybrid, master_weights: false}": ":2: training.master_weights: sharded weights are masters; "
+    "remove it, or set `sharding: none`",
+    "training: {sharding: full}\nvalidation: {every: 5}": ":2: training.sharding: a model in parts answers no "
+    "questions while it trains; set `sharding: none`, or validation.every to 0",
     "training: {precision: fp32, master_weights: false}": ":2: training.master_weights: weights in fp32 need no copy; "
     "remove it, or set `precision: bf16`",
     "training: {pull: 0.1}\nadapter: {method: lora}": ":2: training.pull: an adapter leaves the base as it is, and is "

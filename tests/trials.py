@@ -67,7 +67,7 @@ class Trials:
         *,
         resume: Path | str | None = None,
         ranks: int = 1,
-        machines: bool = False,
+        machines: int = 1,
         other: list[str] | None = None,
         kill: tuple[str, int] | None = None,
         by: str = "SIGKILL",
@@ -79,7 +79,7 @@ class Trials:
             arguments: A recipe and overrides; with `resume`, overrides alone.
             resume: The run to go on with, or "auto".
             ranks: How many processes.
-            machines: Whether each rank is the first of a machine, with a cache of its own.
+            machines: On how many machines the ranks are, each with a cache of its own.
             other: Further arguments of the last rank.
             kill: Kind and number, from 0, of the moment of a rank at which it sends itself a signal: "begin" before its
                 first step, "step" after one, "save" in a checkpoint, "validating" before a validation, "validated" as
@@ -170,7 +170,7 @@ def _ended(
     arguments: list[str],
     resume: str | None,
     ranks: int,
-    machines: bool,
+    machines: int,
     other: list[str],
     kill: list[Any] | None,
     by: str,
@@ -195,14 +195,15 @@ def _ended(
     return {"codes": codes, "text": text, "moments": json.loads(counts[0]) if counts else {}}
 
 
-def _be(number: int, ranks: int, machines: bool, port: int, tell: int) -> None:
+def _be(number: int, ranks: int, machines: int, port: int, tell: int) -> None:
     """What a launcher tells a rank; only rank 0 is heard."""
+    on_machine = ranks // machines
     if ranks > 1:
-        os.environ |= {"RANK": str(number), "LOCAL_RANK": str(0 if machines else number), "WORLD_SIZE": str(ranks)}
-        os.environ |= {"LOCAL_WORLD_SIZE": str(1 if machines else ranks)}
+        os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number % on_machine), "WORLD_SIZE": str(ranks)}
+        os.environ |= {"LOCAL_WORLD_SIZE": str(on_machine)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    if machines:
-        os.environ["FLANTUNE_CACHE"] += f"-{number}"
+    if machines > 1:
+        os.environ["FLANTUNE_CACHE"] += f"-{number // on_machine}"
     quiet = os.open(os.devnull, os.O_RDWR)
     os.dup2(quiet, 0)
     os.dup2(tell if number == 0 else quiet, 1)

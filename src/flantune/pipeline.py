@@ -68,7 +68,7 @@ def train(
             listener.say(f"{run} is trained already")
             if ranks.first:  # it may have been killed after the model was saved
                 clear_best(run)
-                _checkpoints(run, recipe, "", listener).clear()
+                _checkpoints(run, recipe, "", listener, ranks).clear()
         else:
             prepared = _prepared(recipe, ranks, listener, workers, orders)
             _trained(recipe, prepared, run, ranks, listener)
@@ -95,7 +95,9 @@ def _prepared(recipe: Recipe, ranks: Ranks, listener: Listener, workers: int | N
     return prepared
 
 
-def _checkpoints(run: Path, recipe: Recipe, order_key: str, listener: Listener) -> Checkpoints:
+def _checkpoints(
+    run: Path, recipe: Recipe, order_key: str, listener: Listener, ranks: Ranks, *, sharded: bool = False
+) -> Checkpoints:
     from flantune.training.checkpoint import Checkpoints
 
     return Checkpoints(
@@ -104,18 +106,24 @@ def _checkpoints(run: Path, recipe: Recipe, order_key: str, listener: Listener) 
         recipe_digest=lasting_digest(recipe),
         order_key=order_key,
         report=listener.say,
+        ranks=ranks,
+        sharded=sharded,
     )
 
 
 def _start(
     checkpoints: Checkpoints, optimizer: MasterOptimizer, rows_per_step: int, ranks: Ranks, listener: Listener
 ) -> Position:
-    """Where rank 0's newest checkpoint is, or the beginning; all ranks get the weights that rank 0 has there."""
+    """Where the newest checkpoint is, or the beginning; all ranks get the weights that rank 0 has there, or parts."""
+    from flantune.training.distributed import in_shards
     from flantune.training.position import START
 
-    restored = checkpoints.restore() if ranks.first else None
+    restored = checkpoints.restore(dict(zip(optimizer.names, optimizer.masters, strict=True)))
     start, rows_before = (restored.position, restored.rows_per_step) if restored else (START, rows_per_step)
-    if restored is not None or ranks.count > 1:
+    if in_shards(optimizer.masters[0]):
+        if restored is not None:
+            optimizer.load_state(restored.tensors)
+    elif restored is not None or ranks.count > 1:
         tensors = restored.tensors if restored else optimizer.state()
         optimizer.load_state(ranks.state_of_first(tensors, optimizer.masters[0].device))
     if rows_before != rows_per_step:
@@ -129,6 +137,7 @@ def _start(
 def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listener: Listener) -> None:
     """Trains from the newest checkpoint, or from the start, to the end of the order."""
     from flantune.learner import learner_of
+    from flantune.training.distributed import in_shards
     from flantune.training.heartbeat import heartbeat
     from flantune.training.loop import train as training_steps
     from flantune.validation import Validations
@@ -141,8 +150,9 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
             f"warning: {ranks.count} ranks share {micro_batches} micro-batches a step, so some have nothing to do; "
             "raise training.rows_per_step"
         )
-    learner = learner_of(recipe, prepared.rule.capacity, listener)
-    checkpoints = _checkpoints(run, recipe, order.key, listener)
+    learner = learner_of(recipe, prepared.rule.capacity, listener, ranks)
+    sharded = in_shards(learner.optimizer.masters[0])
+    checkpoints = _checkpoints(run, recipe, order.key, listener, ranks, sharded=sharded)
     start = _start(checkpoints, learner.optimizer, training.rows_per_step, ranks, listener)
     if ranks.first:
         begin(run, recipe, prepared.plan)
@@ -186,10 +196,9 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
                 validate(done)
                 stop = stopping()
             due = training.checkpoint_every and done.step % training.checkpoint_every == 0 and not watch.suspect
-            if ranks.first:
-                checkpoints.check()
-                if due or stop:
-                    checkpoints.save(done, training.rows_per_step, learner.optimizer.state())
+            checkpoints.check()
+            if due or stop:
+                checkpoints.save(done, training.rows_per_step, learner.optimizer.state())
             if stop:
                 checkpoints.wait()
                 ranks.wait()  # a rank that left now would make the launcher end the one that writes
@@ -197,19 +206,20 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
             if validations.stopped:
                 break
         validate(done, to_the_end=True)
+    checkpoints.wait()
+    best = validations.chosen() if ranks.first else None
     if ranks.first:
-        checkpoints.wait()
-        best = validations.chosen()
         rows = done.row if best is None else best[1]["row"]
         write_json(run / "mixture.json", receipt(prepared.members, prepared.rule, order, rows))
         if watch.log is not None:
             watch.log.write_state(done=True)
-        # The model last: a run with a model is done.
-        if best is not None:
-            best[0].rename(run / "model")
-        else:
-            with learner.optimizer.final_weights():
-                save_model(learner.model, learner.loaded, run / "model")
+    # The model last: a run with a model is done.
+    if best is not None:
+        best[0].rename(run / "model")
+    elif ranks.first or sharded:
+        with learner.optimizer.final_weights():
+            save_model(learner.model, learner.loaded, run / "model", ranks)
+    if ranks.first:
         clear_best(run)
         checkpoints.clear()
 

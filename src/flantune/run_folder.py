@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from flantune.recipe import Recipe
 
 if TYPE_CHECKING:
     from flantune.models.load import LoadedModel
+    from flantune.training.distributed import Ranks
 
 PACKAGES = ("flantune", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "sacrebleu", "rouge-score-rs")
 # What a run may be gone on with otherwise than it began: none of it changes what a step computes.
@@ -30,6 +32,7 @@ MAY_CHANGE: Any = {
     "training": {
         "rows_per_step",
         "rows_at_once",
+        "sharding",
         "compile",
         "activation_checkpointing",
         "checkpoint_every",
@@ -119,12 +122,21 @@ def begin(run: Path, recipe: Recipe, plan: Mapping[str, Any]) -> None:
     write_json(run / "plan.json", plan)
 
 
-def save_model(model: Any, loaded: LoadedModel, target: Path) -> None:
-    """Writes a Hugging Face folder, or a PEFT adapter, with the tokenizer; whole or absent."""
-    from flantune.models.save import write_model
+def save_model(model: Any, loaded: LoadedModel, target: Path, ranks: Ranks | None = None) -> None:
+    """Writes a Hugging Face folder, or a PEFT adapter, with the tokenizer; whole or absent.
 
-    with whole_folder(target) as folder:
-        write_model(model, loaded.format.tokenizer, folder)
+    Where weights are sharded all ranks call it: the first writes, and the others give it their parts.
+    """
+    from flantune.models.save import write_model
+    from flantune.training.distributed import in_shards
+    from flantune.training.gathered_model import write_gathered
+
+    writes = ranks is None or ranks.first
+    with whole_folder(target) if writes else contextlib.nullcontext() as folder:
+        if in_shards(next(model.parameters())):
+            write_gathered(model, loaded.format.tokenizer, folder)
+        elif folder is not None:
+            write_model(model, loaded.format.tokenizer, folder)
 
 
 def best_folder(run: Path, step: int) -> Path:

@@ -55,6 +55,7 @@ def load_model(
     system: str = "",
     answering: bool = False,
     packed: bool = True,
+    on_cpu: bool = False,
     report: Any = lambda line: None,
 ) -> LoadedModel:
     """Loads a decoder or an encoder-decoder, and finds out how its examples can be computed: see `layout_of`.
@@ -66,13 +67,15 @@ def load_model(
         system: System text of the prompt format.
         answering: The model will generate or choose: its head computes in float32 (see `exact_head`).
         packed: Whether streams are wanted; an adapter of learned tokens has no place in them.
+        on_cpu: Whether it stays in the CPU's memory where there is an accelerator.
         report: Called with lines about a first download or conversion, and about a model that streams do not fit.
     Raises:
         FlantuneError: Unknown or damaged model, or weights outside its folder.
     """
     keep_few_kernels()
     source, adapter = _source(name, report)
-    given: dict[str, Any] = {"revision": revision, "dtype": DTYPES[precision]}
+    device = "cuda" if torch.cuda.is_available() and not on_cpu else "cpu"
+    given: dict[str, Any] = {"revision": revision, "dtype": DTYPES[precision], "device": device}
     told: list[str] = []  # what is said where the library is quiet is not heard
     with quiet_transformers(), _loading(name):
         model = _packed(source, name, given) if packed and not _of_a_prompt(adapter) else None
@@ -121,6 +124,8 @@ def _unpacked(source: str, name: str, given: dict[str, Any], report: Any) -> Any
 def _from_library(config: Any, source: str, name: str, given: dict[str, Any]) -> Any:
     import transformers
 
+    device = given["device"]
+    given = {key: value for key, value in given.items() if key != "device"}
     kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     model, found = kind.from_pretrained(
         source, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **given
@@ -128,7 +133,7 @@ def _from_library(config: Any, source: str, name: str, given: dict[str, Any]) ->
     if found["missing_keys"]:
         raise FlantuneError(f"the model's files lack the weights {min(found['missing_keys'])}; fetch it again", name)
     model.config.use_cache = False
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(device).eval()
 
 
 def _config(source: str, revision: str | None) -> Any:

@@ -9,8 +9,9 @@ go on from it (`flantune.models.shared_prefixes`). What comes after a token chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor
 from flantune.errors import FlantuneError
 from flantune.models.shared_prefixes import Piece, shared_pieces
 from flantune.models.unpacked import layout_of, unpacked_logits
+
+THROUGH = "flantune_root"
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,18 @@ def _one_stream(examples: Sequence[Example], pieces: Sequence[Piece]) -> Stream:
 
 def target_logits(model: Any, stream: Stream) -> Tensor:
     """(N, vocabulary) logits at the predicting places only."""
+    return model.__dict__.get(THROUGH, partial(stream_logits, model))(stream)[0]
+
+
+def compute_through(model: Any, root: Callable[[Stream], Tensor]) -> None:
+    """Has `target_logits` of a model computed by another module around it."""
+    model.__dict__[THROUGH] = root  # not as a part of the model, which is a part of it
+
+
+def stream_logits(model: Any, stream: Stream) -> Tensor:
+    """(1, N, vocabulary): `target_logits` by the model itself, as a batch of one stream."""
     if layout_of(model) != "packed":
-        return unpacked_logits(model, stream)
+        return unpacked_logits(model, stream)[None]
     if stream.decoder is not None:
         return _decoder_logits(model, stream, stream.decoder)
     return model(
@@ -181,11 +194,11 @@ def target_logits(model: Any, stream: Stream) -> Tensor:
         logits_to_keep=stream.predicting,
         segment_lengths=stream.lengths,
         segment_parents=stream.parents,
-    ).logits[0]
+    ).logits
 
 
 def _decoder_logits(model: Any, stream: Stream, decoder: DecoderStream) -> Tensor:
-    """(N, vocabulary): each place of the decoder's stream predicts a target token, so none is computed in vain.
+    """(1, N, vocabulary): each place of the decoder's stream predicts a target token, so none is computed in vain.
 
     Encoder and decoder are called apart, since each has segments of its own.
     """
@@ -199,4 +212,4 @@ def _decoder_logits(model: Any, stream: Stream, decoder: DecoderStream) -> Tenso
         use_cache=False,
         segment_lengths=decoder.lengths,
         memory_lengths=stream.lengths,
-    ).logits[0]
+    ).logits

@@ -34,6 +34,7 @@ REFUSED_METHODS = {
     "qlora": "a base in 4 bits is not trained on yet; choose lora, with `training.precision: bf16`",
 }
 TRAINED_SPLIT = "train"
+SHARDED_OPTIMIZERS = ("adamw", "schedule_free")  # those that treat each number of a weight by itself
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -156,6 +157,11 @@ class Training(Strict):
         description="Off, weights are bfloat16 alone, which saves 4 bytes a weight; they are rounded up or down by "
         "chance, right on average.",
     )
+    sharding: Literal["none", "full", "hybrid"] = Field(
+        "none",
+        description="Of several ranks. none: each holds all weights, gradients and moments; full: each holds a share "
+        "of them (FSDP2); hybrid: the ranks of one machine share them, and each machine has all.",
+    )
     activation_checkpointing: bool = Field(
         False, description="Compute each layer again in the backward pass: less memory, about a third slower."
     )
@@ -199,6 +205,13 @@ class Training(Strict):
             raise WrongAt(["average"], "schedule_free averages the weights itself; remove `average`")
         if not self.master_weights and self.precision == "fp32":
             raise WrongAt(["master_weights"], "weights in fp32 need no copy; remove it, or set `precision: bf16`")
+        if self.sharding != "none" and self.optimizer not in SHARDED_OPTIMIZERS:
+            remedy = f"choose {' or '.join(SHARDED_OPTIMIZERS)}, or set `sharding: none`"
+            raise WrongAt(
+                ["optimizer"], f"what {self.optimizer} remembers of a weight cannot be cut in parts; {remedy}"
+            )
+        if self.sharding != "none" and not self.master_weights:
+            raise WrongAt(["master_weights"], "sharded weights are masters; remove it, or set `sharding: none`")
         if not self.master_weights and self.optimizer == "schedule_free":
             raise WrongAt(["master_weights"], "schedule_free needs them; remove it, or choose another optimizer")
         return self
@@ -337,6 +350,11 @@ class Recipe(Strict):
             use = "trained on" if self.validation.split == TRAINED_SPLIT else "what base and tuned are compared on"
             raise WrongAt(
                 ["validation", "split"], f'the split "{self.validation.split}" is {use}; choose one that is not'
+            )
+        if self.validation.every and self.training.sharding != "none":
+            raise WrongAt(
+                ["training", "sharding"],
+                "a model in parts answers no questions while it trains; set `sharding: none`, or validation.every to 0",
             )
         if self.training.pull and self.adapter.method != "none":
             raise WrongAt(

@@ -32,7 +32,7 @@ def compile_step(
     """
     if layout_of(model) != "packed":  # each new length of rows would be compiled for
         return loss
-    layers = _layers(model)
+    layers = layers_of(model)
     plain = [layer.forward for layer in layers]
     compile_softmax(True)
     for layer in layers:
@@ -52,7 +52,7 @@ def compile_step(
     return summed
 
 
-def _layers(model: Any) -> list[Any]:
+def layers_of(model: Any) -> list[Any]:
     """The layers of a decoder, or those of the encoder and then of the decoder."""
     if not model.config.is_encoder_decoder:
         return list(max((m for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=len, default=[]))

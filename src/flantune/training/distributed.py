@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from flantune.errors import FlantuneError
 from flantune.settings import Launch, launch
@@ -41,13 +42,17 @@ class Ranks:
         rank: From 0; rank 0 writes the run's files and speaks.
         count: Of all ranks.
         local_rank: On this machine; 0 writes what is shared there.
+        local_count: Of the ranks on this machine.
         patient: Process group for waits that have no limit.
+        beside: Process group for what goes on beside training: checkpoints.
     """
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    local_count: int = 1
     patient: Any = None
+    beside: Any = None
 
     @property
     def first(self) -> bool:
@@ -58,9 +63,18 @@ class Ranks:
         """Every count-th of the parts, from this rank's on: the shares of all ranks are the parts."""
         return parts[self.rank :: self.count]
 
+    def turns(self, parts: Sequence[T], *, together: bool) -> Sequence[T | None]:
+        """This rank's share; where ranks compute together, with None for a turn in which only others have a part."""
+        share = self.share(parts)
+        return [*share, *[None] * (-(-len(parts) // self.count) - len(share))] if together else share
+
     def sum_gradients(self, weights: Sequence[Tensor]) -> None:
-        """Replaces the weights' gradients by their sums over all ranks; a rank may have none."""
-        if self.count == 1:
+        """Replaces the weights' gradients by their sums over all ranks; a rank may have none.
+
+        Weights in parts are left out: what keeps them so has summed their gradients in the backward pass.
+        """
+        weights = [weight for weight in weights if not in_shards(weight)]
+        if self.count == 1 or not weights:
             return
         with lost_ranks():
             present = torch.tensor([w.grad is not None for w in weights], dtype=torch.int32, device=weights[0].device)
@@ -88,6 +102,13 @@ class Ranks:
     def of_first(self, value: T) -> T:
         """The value of rank 0, on all ranks."""
         return self.gathered(value)[0]
+
+    def tell(self, value: T) -> T:
+        """The value of rank 0, on all ranks, beside training and for as long as it takes."""
+        values = [value]
+        with lost_ranks():
+            dist.broadcast_object_list(values, src=0, group=self.beside)
+        return values[0]
 
     def told(self, message: str) -> Exception:
         """The error for what all ranks find at once: rank 0 tells it, and the others end without a word."""
@@ -132,9 +153,9 @@ def joined() -> Iterator[Ranks]:
     _take_part_of_machine(started)
     with lost_ranks():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_STEP)
-        patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+        patient, beside = (dist.new_group(backend="gloo", timeout=PATIENCE) for _ in range(2))
     try:
-        yield Ranks(started.rank, started.count, started.local_rank, patient)
+        yield Ranks(started.rank, started.count, started.local_rank, started.local_count, patient, beside)
     finally:
         dist.destroy_process_group()
         torch.set_num_threads(_cores())  # the others leave, and rank 0 goes on
@@ -153,12 +174,23 @@ def _cores() -> int:
 
 
 @contextmanager
-def lost_ranks() -> Iterator[None]:
-    """Turns what the backends raise when a rank is gone into `RankLost`."""
+def lost_ranks(*, computing: bool = False) -> Iterator[None]:
+    """Turns what the backends raise when a rank is gone into `RankLost`.
+
+    Args:
+        computing: Not only messages are exchanged inside, so that other errors of the kind may come and stay.
+    """
     try:
         yield
     except RuntimeError as error:  # dist.DistError is one; gloo raises it bare
+        if computing and not isinstance(error, dist.DistError) and "gloo/" not in str(error):
+            raise
         raise RankLost("another rank ended or does not answer; the launcher says which one ended first") from error
+
+
+def in_shards(weight: Tensor) -> bool:
+    """Whether a weight lies in parts on several ranks."""
+    return isinstance(weight, DTensor)
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

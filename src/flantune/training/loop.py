@@ -13,9 +13,9 @@ import torch
 from flantune.errors import FlantuneError
 from flantune.mixture.order import Order
 from flantune.mixture.permutation import key_of
-from flantune.mixture.window import PackedRow
+from flantune.mixture.window import PackedRow, Segment
 from flantune.models.stream import Stream, start_token, stream_of, target_logits
-from flantune.training.distributed import ALONE, Ranks
+from flantune.training.distributed import ALONE, Ranks, in_shards, lost_ranks
 from flantune.training.loss import SummedLoss, weighted_sum
 from flantune.training.optimizer import MasterOptimizer
 from flantune.training.position import START, Position
@@ -94,6 +94,7 @@ def train(
         RankLost: Another rank ended.
     """
     device, target_start = next(model.parameters()).device, start_token(model)
+    together = in_shards(optimizer.masters[0])
     model.train()
     before = start
     while rows := order.rows(before.row, rows_per_step):
@@ -101,14 +102,18 @@ def train(
         after = before.after(rows)
         batch_weight = sum(s.loss_weight * len(s.target_ids) for row in rows for s in row)
         log = LossLog()
-        for first in ranks.share(range(0, len(rows), rows_at_once)):
+        for first in ranks.turns(range(0, len(rows), rows_at_once), together=together):
+            if first is None:
+                _take_part(model, rows[0][0], target_start, summed_loss)
+                continue
             segments = [segment for row in rows[first : first + rows_at_once] for segment in row]
             examples = [(s.input_ids, s.target_ids, s.loss_weight) for s in segments]
             stream = stream_of(examples, target_start, share_prefixes=share_prefixes).to(device)
             torch.manual_seed(key_of(seed, "dropout", before.row + first))
-            summed, losses = summed_loss(target_logits(model, stream), stream.targets, stream.weights)
-            share = summed / batch_weight
-            share.backward()
+            with lost_ranks(computing=True):
+                summed, losses = summed_loss(target_logits(model, stream), stream.targets, stream.weights)
+                share = summed / batch_weight
+                share.backward()
             optimizer.collect()
             log.add(float(share.detach()), [s.task for s in segments], stream, losses)
         total = LossLog.joined(ranks.gathered(log))
@@ -136,6 +141,14 @@ def train(
             [(len(s.input_ids), len(s.target_ids)) for row in rows for s in row],
         )
         before = after
+
+
+def _take_part(model: Any, segment: Segment, target_start: int | None, summed_loss: SummedLoss) -> None:
+    """Gathers weights for the micro-batches of other ranks by one of weight 0, whose gradient is 0."""
+    stream = stream_of([(segment.input_ids, segment.target_ids, 0.0)], target_start)
+    stream = stream.to(next(model.parameters()).device)
+    with lost_ranks(computing=True):
+        summed_loss(target_logits(model, stream), stream.targets, stream.weights)[0].backward()
 
 
 class LossLog:

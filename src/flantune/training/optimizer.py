@@ -14,6 +14,7 @@ from flantune.mixture.permutation import key_of
 from flantune.training.algorithms import ALGORITHMS
 from flantune.training.optimizer_state import put_back, saved
 from flantune.training.rounding import round_stochastically
+from flantune.training.sharding import whole
 from flantune.training.weight_kinds import decaying, hidden_matrices
 
 
@@ -88,7 +89,7 @@ class MasterOptimizer:
         Raises:
             FlantuneError: The norm is not finite; nothing was changed.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.masters, self.max_gradient_norm, foreach=True)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.masters, self.max_gradient_norm, foreach=True))
         if not torch.isfinite(norm):
             raise FlantuneError("the gradient is not finite; lower training.learning_rate")
         self.steps += 1
@@ -197,10 +198,10 @@ class MasterOptimizer:
             FlantuneError: Tensors are missing or of another shape.
         """
         rest = dict(tensors)
-        for whole, weight in self._kept():
-            found = rest.pop(whole, None)
+        for key, weight in self._kept():
+            found = rest.pop(key, None)
             if found is None or found.shape != weight.shape:
-                name = whole.partition(".")[2]
+                name = key.partition(".")[2]
                 raise FlantuneError(f"the checkpoint does not fit the model: {name} is missing or of another shape")
             weight.copy_(found)
         self.steps = int(rest.pop("count.steps"))

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flantune.training.distributed import in_shards
+
 COUNTERS = ("k", "weight_sum", "lr_max")  # what schedule-free AdamW counts for a group, not for a weight
 
 Tensors = Mapping[str, Tensor]
@@ -58,7 +60,7 @@ def _groups(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Any]]
 def _parts(key: str, value: Any) -> dict[str, Tensor]:
     if not isinstance(value, Tensor):
         return {key: torch.tensor(value)}
-    if hasattr(value, "__tensor_flatten__"):
+    if hasattr(value, "__tensor_flatten__") and not in_shards(value):
         return {f"{key}:{part}": getattr(value, part) for part in value.__tensor_flatten__()[0]}
     return {key: value.detach()}
 

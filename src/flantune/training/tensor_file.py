@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,29 +26,43 @@ TYPES = {
 }
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    about: Mapping[str, str] | None = None,
+    fetched: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+) -> str:
     """Writes contiguous tensors of the CPU in the format of `safetensors`.
 
     Args:
         path: The file.
         tensors: By name.
+        about: What the file says of itself.
+        fetched: Makes a tensor such a one when its turn comes; what it makes is let go once it is written.
     Returns:
         BLAKE2b of the file's bytes, in hexadecimal, as `flantune.files.file_digest` finds it.
     """
-    # Wide types first, so that each tensor begins at a multiple of its own element size.
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
-    header, end = {}, 0
+    ordered = in_turn(tensors)
+    header: dict[str, Any] = {} if about is None else {"__metadata__": dict(about)}
+    end = 0
     for name, tensor in ordered:
-        begin, end = end, end + tensor.nbytes
+        begin, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     hashed = hashlib.blake2b()
     with path.open("wb") as file:
-        for piece in (len(text).to_bytes(8, "little"), text, *(_bytes(tensor) for _, tensor in ordered)):
+        contents = (_bytes(fetched(tensor)) for _, tensor in ordered)
+        for piece in chain((len(text).to_bytes(8, "little"), text), contents):
             hashed.update(piece)
             file.write(piece)
     return hashed.hexdigest()
+
+
+def in_turn(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+    """In the order of a file: wide types first, so that each begins at a multiple of its own element size."""
+    return sorted(tensors.items(), key=lambda item: -item[1].element_size())
 
 
 def _bytes(tensor: Tensor) -> memoryview:
