@@ -1,26 +1,32 @@
 """Kill small real runs at many moments, start them again by the same command, and compare with one that nobody killed.
 
-Usage: python scripts/kill_runs.py [--runs 100] [--seed 0] [--data DATA]
+Usage: python scripts/kill_runs.py [--kills 200] [--changes 20] [--seed 0] [--data DATA] [--results FILE]
 
-1. A made-up mixture on one process: each run is killed at random moments (in a save, after a step, before the first
-   one, after the last one), up to three times. Draws, losses and weights must be those of the uninterrupted run, bit
-   for bit.
+1. A made-up mixture on one process, trained and compared: each run is killed at random moments (in a save, in an
+   evaluation, after a step, before the first one, after the last one), up to three times, until there were as many
+   kills as asked for. Draws, losses, weights and answers must be those of the uninterrupted run, bit for bit.
 2. The same, killed before, at and after every step in which a task begins another epoch or the mixture another phase.
-3. With --data, the 33 tasks of examples/t0 on the files of DATA/t0_train_50k: one run killed at 20 random moments, and
+3. Begun on 1, 2, 3 or 4 processes, killed, and ended on 1, 2, 3 or 4: 16 pairs. Same draws, losses to 1e-5.
+4. Stopped and gone on with, each time with another number of rows a step, up to five times a run: every packed row
+   once, and the hash of all draws that of the uninterrupted run.
+5. With --data, the 33 tasks of examples/t0 on the files of DATA/t0_train_50k: one run killed at 20 random moments, and
    one killed around every border, each start on another number of processes (1, 2 and 4). The draws must be the same.
 
-Prints what was done. Exit code: 0 all were alike, 1 some were not.
+What was tried is written to --results, a line each; the same command goes on behind the last one. Prints what was done.
+Exit code: 0 all were alike, 1 some were not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -30,8 +36,9 @@ from kills import (
     border_steps,
     chosen_moment,
     killed_again_and_again,
+    rows_changed_again_and_again,
     steps_of,
-    weights_of,
+    unlike,
     write_t0_recipe,
 )
 from runs import write_recipe
@@ -40,82 +47,119 @@ from trials import Trials
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("training.draws=96", "training.rows_per_step=4", "training.precision=fp32", "training.checkpoint_every=1")
 PHASES = "mixture.phases=[{from_share: 0.45, rates: proportional, tasks: {words: {weight: 3}}}]"
+COUNTS = (1, 2, 3, 4)
 
 
-class Tried:
-    """What was killed, and which runs were not as they should be."""
+class Record:
+    """What was tried, here and by an earlier start of this script."""
 
-    def __init__(self, trials: Trials, arguments: list[str], folder: Path, *, weights: bool) -> None:
-        self._trials, self._arguments, self._folder, self._weights = trials, arguments, folder, weights
-        self.kills: Counter[str] = Counter()
-        self.wrong: list[list[str]] = []
-        ended = trials.run([*arguments, f"output={folder / 'whole'}"])
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._tried = {line["name"]: line for line in map(json.loads, lines)}
+
+    def once(self, name: str, trial: Callable[[], tuple[Counter[str], list[str]]]) -> Counter[str]:
+        """Does a trial that was not done yet, and notes its kills and what was wrong; returns the kills."""
+        if name not in self._tried:
+            began = time.monotonic()
+            kills, wrong = trial()
+            self._tried[name] = {"name": name, "kills": kills, "wrong": wrong, "seconds": time.monotonic() - began}
+            with self._path.open("a") as file:
+                file.write(json.dumps(self._tried[name]) + "\n")
+        return Counter(self._tried[name]["kills"])
+
+    def told(self, title: str, group: str) -> int:
+        """Prints a line on the trials of a group, and what was wrong; returns how many were wrong."""
+        trials = [line for name, line in self._tried.items() if name.startswith(f"{group} ")]
+        kills = sum((Counter(line["kills"]) for line in trials), Counter[str]())
+        wrong = [line for line in trials if line["wrong"]]
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(kills.items()))
+        seconds = sum(line["seconds"] for line in trials)
+        print(f"{title}: {len(trials)} runs, {kills.total()} kills ({kinds}), {len(wrong)} unlike, {seconds:.0f} s")
+        for line in wrong:
+            print("  unlike:", line["name"], *line["wrong"], sep="\n    ", flush=True)
+        return len(wrong)
+
+
+class Mixture:
+    """A recipe, and its uninterrupted run."""
+
+    def __init__(self, trials: Trials, arguments: list[str], folder: Path, *, compare: bool) -> None:
+        self._trials, self._arguments, self._folder, self._compare = trials, arguments, folder, compare
+        ended = trials.run([*arguments, f"output={folder / 'whole'}"], compare=compare)
         if ended.codes != [0]:
             raise SystemExit(ended.text)
         self.moments = ended.moments
 
-    def run(self, moments: list[tuple[str, int]], ranks: list[int]) -> None:
-        """One run, killed at these moments."""
+    def killed(
+        self, moments: list[tuple[str, int]], ranks: list[int], *, compare: bool = False
+    ) -> tuple[Counter[str], list[str]]:
+        """One run, killed at these moments: kills by kind, and what was wrong with it."""
         run, whole = self._folder / "run", self._folder / "whole"
-        told = killed_again_and_again(self._trials, self._arguments, run, moments, ranks)
-        self.kills.update(kind for kind, _ in moments[: sum("-9" in line for line in told)])
-        alike = (run / "model").exists() and steps_of(run) == steps_of(whole)
-        if not alike or (self._weights and weights_of(run) != weights_of(whole)):
-            self.wrong.append(told)
+        told = killed_again_and_again(self._trials, self._arguments, run, moments, ranks, compare=compare)
+        kills = Counter(kind for kind, _ in moments[: sum("-9" in line for line in told)])
+        wrong = unlike(run, whole, weights=set(ranks) == {1}, answers=compare)
+        return kills, [*wrong, *told] if wrong else []
 
-    def around_borders(self, ranks: list[int]) -> int:
-        """One run, killed before, at and after each border; the number of borders."""
+    def around_borders(self, ranks: list[int]) -> tuple[Counter[str], list[str]]:
+        """One run, killed before, at and after each border."""
         borders = border_steps(self._arguments, self._folder / "whole")
         last = len(steps_of(self._folder / "whole"))
         steps = sorted({step + shift for step in borders for shift in (-1, 0, 1) if 0 < step + shift <= last})
-        self.run([("at", step) for step in steps], ranks)
-        return len(borders)
+        return self.killed([("at", step) for step in steps], ranks)
+
+    def rows_changed(self, dice: random.Random) -> tuple[Counter[str], list[str]]:
+        """One run with changing numbers of rows a step; its last draws must be those of the uninterrupted run."""
+        run = self._folder / "changed"
+        wrong = rows_changed_again_and_again(self._trials, self._arguments, run, dice)
+        if steps_of(run)[-1][2] != steps_of(self._folder / "whole")[-1][2]:
+            wrong.append("draws")
+        return Counter(), wrong
 
 
 def main() -> int:
     """Runs all and prints what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=100, help="killed runs of the made-up mixture")
+    parser.add_argument("--kills", type=int, default=200, help="kills of the made-up mixture at random moments")
+    parser.add_argument("--changes", type=int, default=20, help="runs with changing numbers of rows a step")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--data", type=Path, help="folder with t0_train_50k")
+    parser.add_argument("--results", type=Path, help="file of what was tried")
     given = parser.parse_args()
-    dice = random.Random(given.seed)
-    wrong = 0
     with tempfile.TemporaryDirectory() as name, Trials(Path(name) / "cache") as trials:
         os.environ["FLANTUNE_CACHE"] = str(Path(name) / "cache")
+        record = Record(given.results or Path(name) / "results.jsonl")
         arguments = [str(write_recipe(Path(name))), *SMALL, PHASES]
-        began = time.monotonic()
-        small = Tried(trials, arguments, Path(name), weights=True)
-        for _ in range(given.runs):
-            small.run([chosen_moment(dice, small.moments) for _ in range(dice.randint(1, RESUMES))], [1])
-        wrong += told(f"{given.runs} runs of a made-up mixture", small, began)
-        began, small.kills = time.monotonic(), Counter()
-        borders = small.around_borders([1])
-        wrong += told(f"one run around {borders} borders of epochs and phases", small, began)
+        small, kills, number = Mixture(trials, arguments, Path(name), compare=True), Counter[str](), 0
+        while kills.total() < given.kills:
+            dice = random.Random(f"{given.seed} {number}")
+            moments = [chosen_moment(dice, small.moments) for _ in range(dice.randint(1, RESUMES))]
+            kills += record.once(f"random {number}", lambda moments=moments: small.killed(moments, [1], compare=True))
+            number += 1
+        wrong = record.told("a made-up mixture at random moments", "random")
+        record.once("borders 0", lambda: small.around_borders([1]))
+        wrong += record.told("around borders of epochs and phases", "borders")
+        for first in COUNTS:
+            for then in COUNTS:
+                step = random.Random(f"{given.seed} {first} {then}").randint(1, len(steps_of(Path(name) / "whole")) - 1)
+                record.once(
+                    f"pair {first} {then}",
+                    lambda first=first, then=then, step=step: small.killed([("at", step)], [first, then]),
+                )
+        wrong += record.told("begun and ended on 1 to 4 ranks", "pair")
+        for number in range(given.changes):
+            dice = random.Random(f"{given.seed} change {number}")
+            record.once(f"change {number}", lambda dice=dice: small.rows_changed(dice))
+        wrong += record.told("with changing numbers of rows a step", "change")
         if given.data is not None:
             recipe = write_t0_recipe(Path(name), ROOT / "examples" / "t0", given.data.resolve())
-            began = time.monotonic()
-            t0 = Tried(trials, [str(recipe)], Path(name) / "t0", weights=False)
+            t0, dice = Mixture(trials, [str(recipe)], Path(name) / "t0", compare=False), random.Random(given.seed)
             ranks = [dice.choice((1, 2, 4)) for _ in range(20)]
             moments = [dice.choice((("step", 1), ("save", dice.randrange(25, 60)))) for _ in ranks]
-            t0.run(moments, [*ranks, 1])
-            wrong += told("one run of the T0 mixture on 1, 2 and 4 ranks", t0, began)
-            began, t0.kills = time.monotonic(), Counter()
-            borders = t0.around_borders([1, 2, 4] * 100)
-            wrong += told(f"one run of it around {borders} steps with borders of epochs and phases", t0, began)
+            record.once("t0 random", lambda: t0.killed(moments, [*ranks, 1]))
+            record.once("t0 borders", lambda: t0.around_borders([1, 2, 4] * 100))
+            wrong += record.told("the T0 mixture on 1, 2 and 4 ranks", "t0")
     return 1 if wrong else 0
-
-
-def told(what: str, tried: Tried, began: float) -> int:
-    """Prints a line, and what was wrong; returns how much."""
-    kills = ", ".join(f"{count} {kind}" for kind, count in sorted(tried.kills.items()))
-    print(
-        f"{what}: {tried.kills.total()} kills ({kills}), {len(tried.wrong)} unlike, {time.monotonic() - began:.0f} s",
-        flush=True,
-    )
-    for lines in tried.wrong:
-        print("  unlike:", *lines, sep="\n    ")
-    return len(tried.wrong)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,17 @@ do, by the same variables of the environment, and the parent does what torchrun 
         whole = trials.run(["recipe.yaml", "output=whole"])
         killed = trials.run(["recipe.yaml", "output=run"], kill=("save", 7))
         again = trials.run(resume="run", ranks=2)
+
+What the first trial had to import is imported before the next one, so that later ones begin at once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import system_calls
 from flantune.progress import Silent
 
 
@@ -34,11 +40,13 @@ class Ended:
         codes: Of each rank: 0, or the exit code, or minus the signal.
         text: What rank 0 printed.
         moments: How many there were of each kind on rank 0.
+        calls: Names of the system calls that might have met a fault.
     """
 
     codes: list[int]
     text: str
     moments: dict[str, int]
+    calls: list[str]
 
 
 class Trials:
@@ -46,13 +54,17 @@ class Trials:
 
     Args:
         cache: Its FLANTUNE_CACHE.
+        faults: Whether system calls may fail; this needs a C compiler.
     """
 
-    def __init__(self, cache: Path) -> None:
-        self._cache = cache
+    def __init__(self, cache: Path, *, faults: bool = False) -> None:
+        self._cache, self._faults = cache, faults
+        self._log = cache.with_name("system_calls.log")
 
     def __enter__(self) -> Trials:
         environment = {**os.environ, "FLANTUNE_CACHE": str(self._cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        if self._faults:
+            environment["LD_PRELOAD"] = str(system_calls.built(self._cache.parent))
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
         )
@@ -60,6 +72,10 @@ class Trials:
 
     def __exit__(self, *raised: object) -> None:
         self._process.communicate()
+
+    def forget_answers(self) -> None:
+        """The next comparison asks its models afresh."""
+        shutil.rmtree(self._cache / "predictions", ignore_errors=True)
 
     def run(
         self,
@@ -72,6 +88,8 @@ class Trials:
         kill: tuple[str, int] | None = None,
         by: str = "SIGKILL",
         rank: int = 0,
+        compare: bool = False,
+        fault: tuple[str, str, int] | None = None,
     ) -> Ended:
         """Trains, or goes on.
 
@@ -83,16 +101,26 @@ class Trials:
             other: Further arguments of the last rank.
             kill: Kind and number, from 0, of the moment of a rank at which it sends itself a signal: "begin" before its
                 first step, "step" after one, "save" in a checkpoint, "validating" before a validation, "validated" as
-                it is written down, "end" after all; or "at" and the number of steps that the run has done so far.
+                it is written down, "evaluation" in the comparison, "end" after all; or "at" and the number of steps
+                that the run has done so far.
             by: The signal.
             rank: Which rank.
+            compare: Whether base and tuned model are compared afterwards.
+            fault: A folder inside the run's, one of `system_calls.FAULTS`, and the number, from 0, of the call in that
+                folder at which the rank meets it.
         """
-        asked = [arguments or [], resume and str(resume), ranks, machines, other or [], kill, by, rank]
+        self._log.unlink(missing_ok=True)
+        asked: dict[str, Any] = {
+            **{"arguments": arguments or [], "resume": resume and str(resume), "ranks": ranks, "machines": machines},
+            **{"other": other or [], "kill": kill, "by": by, "rank": rank, "compare": compare, "fault": fault},
+            "log": str(self._log),
+        }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
-        return Ended(**json.loads(self._process.stdout.readline()))
+        ended = json.loads(self._process.stdout.readline())
+        return Ended(**ended, calls=self._log.read_text().split() if fault is not None else [])
 
 
 class Moments:
@@ -127,6 +155,10 @@ class Moments:
 
         return counted
 
+    def of_evaluation(self) -> None:
+        """Some rows of an evaluation are done."""
+        self._passed("evaluation")
+
     def _audited(self, event: str, arguments: tuple[Any, ...]) -> None:
         path = str(arguments[0]) if arguments else ""
         if event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir") and path.startswith(self._run):
@@ -135,6 +167,7 @@ class Moments:
                 "/best": "validated",
                 "/validation": "validated",
                 "/.validation": "validated",
+                "/evaluation": "evaluation",
             }
             kind = next((kind for part, kind in parts.items() if part in path[len(self._run) :]), None)
             self._passed(kind or ("end" if "step" in self.counts and "metrics" not in path else "begin"))
@@ -146,11 +179,24 @@ class Moments:
 
 
 class Spoken(Silent):
-    """Prints news, for the parent."""
+    """Prints news, for the parent, and tells of what is evaluated."""
+
+    def __init__(self, moments: Moments) -> None:
+        self._moments = moments
+        self._evaluating = False
 
     def say(self, line: str) -> None:
         """A line of news."""
         print(line, flush=True)
+
+    def phase(self, title: str, total: int, done: int = 0) -> None:
+        """A phase begins."""
+        self._evaluating = title.startswith("evaluating")
+
+    def advance(self, units: int, note: str = "") -> None:
+        """Units of the phase are done."""
+        if self._evaluating:
+            self._moments.of_evaluation()
 
 
 def main() -> None:
@@ -163,36 +209,40 @@ def main() -> None:
 
     torch.set_num_threads(1)  # more would be lost in a fork
     for line in sys.stdin:
-        print(json.dumps(_ended(*json.loads(line))), flush=True)
+        print(json.dumps(_ended(json.loads(line))), flush=True)
 
 
-def _ended(
-    arguments: list[str],
-    resume: str | None,
-    ranks: int,
-    machines: int,
-    other: list[str],
-    kill: list[Any] | None,
-    by: str,
-    rank: int,
-) -> dict[str, Any]:
+def _ended(asked: dict[str, Any]) -> dict[str, Any]:
     port = _free_port()
     told, tell = os.pipe()
     processes = []
-    for number in range(ranks):
+    for number in range(asked["ranks"]):
         process = os.fork()
         if process == 0:
-            _be(number, ranks, machines, port, tell)
-            given = arguments + (other if number == ranks - 1 else [])
-            _train(given, resume, kill if number == rank else None, signal.Signals[by])
+            _be(number, asked["ranks"], asked["machines"], port, tell)
+            if number == asked["ranks"] - 1:
+                asked["arguments"] += asked["other"]
+            if number != asked["rank"]:
+                asked |= {"kill": None, "fault": None}
+            _train(asked)
         processes.append(process)
     os.close(tell)
     codes = _waited(processes)
     with os.fdopen(told) as said:
         lines = said.read().splitlines()
-    counts = [line.removeprefix("moments ") for line in lines if line.startswith("moments ")]
-    text = "\n".join(line for line in lines if not line.startswith("moments "))
-    return {"codes": codes, "text": text, "moments": json.loads(counts[0]) if counts else {}}
+    counts = {"moments": {}, "modules": []}
+    with contextlib.suppress(FileNotFoundError):  # it was killed
+        counts = json.loads(_summary(asked).read_text())
+        _summary(asked).unlink()
+    for name in counts["modules"]:
+        with contextlib.suppress(Exception):  # made while something ran, and no module of a file
+            importlib.import_module(name)
+    return {"codes": codes, "text": "\n".join(lines), "moments": counts["moments"]}
+
+
+def _summary(asked: dict[str, Any]) -> Path:
+    """Where rank 0 says what it passed and what it imported; a pipe would not hold it."""
+    return Path(asked["log"]).with_suffix(".summary")
 
 
 def _be(number: int, ranks: int, machines: int, port: int, tell: int) -> None:
@@ -210,7 +260,7 @@ def _be(number: int, ranks: int, machines: int, port: int, tell: int) -> None:
     os.dup2(tell if number == 0 else quiet, 2)
 
 
-def _train(arguments: list[str], resume: str | None, kill: list[Any] | None, number: signal.Signals) -> None:
+def _train(asked: dict[str, Any]) -> None:
     """Trains and ends the process; never returns."""
     from flantune import pipeline, validation
     from flantune.cli.train import chosen_run
@@ -220,14 +270,20 @@ def _train(arguments: list[str], resume: str | None, kill: list[Any] | None, num
     from flantune.training import loop
     from flantune.training.distributed import RankLost
 
-    code = 1
+    code, arguments, before = 1, asked["arguments"], set(sys.modules)
     try:
-        recipe, run = chosen_run(arguments[0] if arguments else None, arguments[1:], resume)
-        moments = Moments(run or output_folder(recipe), kill, number)
+        recipe, begun = chosen_run(arguments[0] if arguments else None, arguments[1:], asked["resume"])
+        run = begun or output_folder(recipe)
+        moments = Moments(run, asked["kill"], signal.Signals[asked["by"]])
         loop.train = moments.of_steps(loop.train)
         validation.measured = moments.of_validations(validation.measured)
-        pipeline.train(recipe, resume=run, listener=Spoken())
-        print(f"moments {json.dumps(moments.counts)}", flush=True)
+        with _faults(run, asked["fault"], Path(asked["log"])):
+            pipeline.train(recipe, resume=begun, listener=Spoken(moments))
+            if asked["compare"] and os.environ.get("RANK", "0") == "0":
+                pipeline.compare(run, listener=Spoken(moments))
+        if os.environ.get("RANK", "0") == "0":
+            summary = {"moments": moments.counts, "modules": sorted(set(sys.modules) - before)}
+            _summary(asked).write_text(json.dumps(summary))
         code = 0
     except FlantuneError as error:
         print(f"error: {error}", flush=True)
@@ -240,6 +296,13 @@ def _train(arguments: list[str], resume: str | None, kill: list[Any] | None, num
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+def _faults(run: Path, fault: list[Any] | None, log: Path) -> contextlib.AbstractContextManager[None]:
+    if fault is None:
+        return contextlib.nullcontext()
+    folder, name, at = fault
+    return system_calls.armed(run / folder, name, at, log)
 
 
 def _waited(processes: list[int]) -> list[int]:
