@@ -1,8 +1,8 @@
-"""A fault at every system call of a save and of a restore: the process is killed there, or the disk fails or is full.
+"""A fault at every system call of a save, a restore and a removal: a kill, or a disk that fails or is full.
 
 Usage: LD_PRELOAD=system_calls.so python tests/faults.py FOLDER FAULT...
 Prints a JSON line for each fault: its kind, the number and name of the call, the exit code of the process, what it
-said, the step of the checkpoint that is found afterwards, how another save ends, and what then lies in the folder.
+said, the step of the checkpoint that is found afterwards, how another save or removal ends, and what then lies there.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ def restored(folder: Path) -> str:
     return str(found.position.step)
 
 
+def cleared(folder: Path) -> None:
+    """Removes all checkpoints, as a run does that is done."""
+    checkpoints(folder).clear()
+
+
 def ended(work: Callable[[], object]) -> tuple[int, str]:
     """Exit code that a command would have, and the result of some work or its error; code 2 is of the user's kind."""
     try:
@@ -76,20 +81,21 @@ def faulty(folder: Path, fault: str, at: int, work: Callable[[], object]) -> tup
 
 
 def main(folder: Path, faults: list[str]) -> None:
-    """Tries every fault of a kind at every call, each on a folder that holds step 1; and in reading step 1."""
+    """Tries every fault of a kind at every call, each on a folder that holds step 1; in reading and removing it too."""
     save(folder / "whole", 1)
-    for what, work in (("save", lambda tried: save(tried, 2)), ("restore", restored)):
+    for what, work in (("save", lambda tried: save(tried, 2)), ("restore", restored), ("clear", cleared)):
         tried = folder / what
         shutil.copytree(folder / "whole", tried)
         names = faulty(tried, "none", 0, lambda work=work, tried=tried: work(tried))[1]
         for fault in faults:
             for at, name in enumerate(names):
-                shutil.rmtree(tried)
+                shutil.rmtree(tried, ignore_errors=True)
                 shutil.copytree(folder / "whole", tried)
                 (code, said), _ = faulty(tried, fault, at, lambda work=work, tried=tried: work(tried))
-                found = ended(lambda tried=tried: restored(tried))
-                again = ended(lambda tried=tried: save(tried, 3))
-                left = sorted(path.name for path in tried.iterdir())
+                found = ended(lambda tried=tried: restored(tried)) if what != "clear" else None
+                then = cleared if what == "clear" else lambda tried: save(tried, 3)
+                again = ended(lambda then=then, tried=tried: then(tried))
+                left = sorted(path.name for path in tried.iterdir()) if tried.exists() else []
                 print(json.dumps([what, fault, at, name, code, said, found, again, left]))
 
 

@@ -105,25 +105,25 @@ def test_a_fault_at_any_system_call_leaves_a_whole_checkpoint_and_is_told_in_a_l
     ended = set()
     for outcome in outcomes:
         what, fault, _, _, code, said, found, again, left = outcome
-        assert found in ([0, "1"], [0, "2"] if what == "save" else [0, "1"]), outcome
-        assert (again, left) == ([0, "None"], ["step-3"]), outcome
+        if what != "clear":
+            assert found in ([0, "1"], [0, "2"] if what == "save" else [0, "1"]), outcome
+        assert (again, left) == ([0, "None"], ["step-3"] if what != "clear" else []), outcome
         if fault == "kill":
             assert code == -signal.SIGKILL, outcome
-        elif code == 0:  # the call was not needed, or was made again
+        elif code == 0 and what != "clear":  # the call was not needed, or was made again
             assert found[1] == ("2" if what == "save" else said), outcome
         elif what == "save":
             assert code == 2, outcome
             assert said.startswith(f"{tmp_path / what / 'step-2'}: {DISK[fault]}"), outcome
             assert said.endswith(f"; then go on with: flantune train --resume {tmp_path}"), outcome
-        else:
+        elif code != 0:
             assert code == 2, outcome
             assert said.startswith(f"{tmp_path / what}"), outcome
-        ended.add((what, fault, code, found[1]))
+        if what == "save":
+            ended.add((fault, code, found[1]))
     for fault in system_calls.FAULTS:  # in each of these ways, and both before and after the new one was whole
         if fault in DISK:
-            assert ended >= {("save", fault, 2, "1"), ("save", fault, 2, "2"), ("save", fault, 0, "2")} - {
-                ("save", "gone", 0, "2")
-            }
+            assert ended >= {(fault, 2, "1"), (fault, 2, "2"), (fault, 0, "2")} - {("gone", 0, "2")}
 
 
 def test_a_save_that_fails_otherwise_is_told_in_a_line_and_leaves_the_one_before(tmp_path):

@@ -13,7 +13,9 @@ from kills import (
     border_steps,
     chosen_moment,
     killed_again_and_again,
+    rows_changed_again_and_again,
     steps_of,
+    unlike,
     weights_of,
     write_t0_recipe,
 )
@@ -38,30 +40,42 @@ def arguments(folder):
 @pytest.fixture(scope="module")
 def whole(folder, trials, arguments):
     """How often each kind of moment comes in a run that nobody kills."""
-    ended = trials.run([*arguments, f"output={folder / 'whole'}"])
+    ended = trials.run([*arguments, f"output={folder / 'whole'}"], compare=True)
     assert ended.codes == [0], ended.text
     return ended.moments
 
 
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 8))])
-def test_a_run_killed_at_random_moments_ends_with_the_same_draws_and_weights(folder, trials, arguments, whole, seed):
+def test_a_run_killed_at_random_moments_ends_with_the_same_draws_weights_and_answers(
+    folder, trials, arguments, whole, seed
+):
     dice, run = random.Random(seed), folder / "run"
     moments = [chosen_moment(dice, whole) for _ in range(dice.randint(1, RESUMES))]
-    told = killed_again_and_again(trials, arguments, run, moments, [1])
-    assert (run / "model").exists(), told
-    assert steps_of(run) == steps_of(folder / "whole"), told
-    assert weights_of(run) == weights_of(folder / "whole"), told
-    assert not (run / "checkpoints").exists()
+    told = killed_again_and_again(trials, arguments, run, moments, [1], compare=True)
+    assert unlike(run, folder / "whole", answers=True) == [], told
 
 
-@pytest.mark.parametrize("ranks", [[2, 1], pytest.param([1, 4, 2, 1], marks=pytest.mark.slow)], ids=str)
-def test_a_killed_run_goes_on_with_the_same_draws_on_another_number_of_ranks(folder, trials, arguments, whole, ranks):
+@pytest.mark.parametrize(
+    "ranks", [[2, 1], *(pytest.param(ranks, marks=pytest.mark.slow) for ranks in ([3, 2], [1, 4, 2, 1]))], ids=str
+)
+def test_a_killed_run_goes_on_with_the_same_draws_and_losses_on_another_number_of_ranks(
+    folder, trials, arguments, whole, ranks
+):
     run = folder / "elastic"
     moments = [("step", 4), ("step", 1), ("step", 2)][: len(ranks) - 1]
     told = killed_again_and_again(trials, arguments, run, moments, ranks)
     assert len(told) == len(ranks)
-    assert (run / "model").exists(), told
-    assert steps_of(run) == steps_of(folder / "whole"), told
+    assert unlike(run, folder / "whole", weights=False) == [], told
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_numbers_of_rows_a_step_that_change_again_and_again_leave_out_and_double_nothing(
+    folder, trials, arguments, whole, seed
+):
+    run = folder / "changed"
+    assert rows_changed_again_and_again(trials, arguments, run, random.Random(seed)) == []
+    assert steps_of(run)[-1][1][1] == steps_of(folder / "whole")[-1][1][1]
+    assert steps_of(run)[-1][2] == steps_of(folder / "whole")[-1][2]
 
 
 @pytest.mark.slow

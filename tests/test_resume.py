@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -129,6 +130,58 @@ def test_a_run_that_is_asked_to_stop_saves_a_checkpoint_and_says_how_to_go_on(ru
     assert stopped.text == f"stopped by {by}; go on with: flantune train --resume {run}"
     assert saved(run) == ["step-3"]
     assert trials.run(resume=run).codes == [0]
+    assert_the_same(run, whole)
+
+
+def test_more_signals_while_a_run_saves_change_nothing(run, trials, recipe, whole):
+    stopped = trials.run([recipe, f"output={run}"], kill=("at", 3), by="SIGUSR1 SIGTERM SIGTERM SIGUSR1")
+    assert (stopped.codes, stopped.text) == (
+        [128 + signal.SIGUSR1],
+        f"stopped by SIGUSR1; go on with: flantune train --resume {run}",
+    )
+    assert saved(run)[-1] == "step-4"
+    assert trials.run(resume=run).codes == [0]
+    assert_the_same(run, whole)
+
+
+def test_a_signal_before_training_leaves_at_once_and_the_same_command_starts_again(run, trials, recipe, whole):
+    fresh = [recipe, f"output={run}", "seed=1"]
+    stopped = trials.run(fresh, kill=("order", 0), by="SIGTERM SIGUSR1")
+    assert (stopped.codes, stopped.text) == ([143], "stopped by SIGTERM; nothing was trained yet; start again")
+    assert not run.exists()
+    assert trials.run(fresh).codes == [0]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_signal_while_the_order_is_written_leaves_what_can_be_gone_on_with(run, trials, recipe, at):
+    whole, fresh = run.parent / "whole", [recipe, "mixture.window=8", f"seed={7 + at}"]
+    stopped = trials.run([*fresh, f"output={run}"], kill=("order", at), by="SIGTERM")
+    assert stopped.codes == [143]
+    assert trials.run([*fresh, f"output={run}"], resume="auto").codes == [0]
+    assert trials.run([*fresh, f"output={whole}"]).codes == [0]
+    assert_the_same(run, whole)
+
+
+def test_a_signal_while_the_model_is_saved_waits_until_it_is(run, trials, recipe, whole):
+    never = "training.checkpoint_every=0"  # all would be lost otherwise
+    counted = trials.run([recipe, f"output={run}", never])
+    shutil.rmtree(run)
+    middle = counted.moments["end"] // 2
+    stopped = trials.run([recipe, f"output={run}", never], kill=("end", middle), by="SIGTERM")
+    assert (stopped.codes, stopped.text) == ([143], f"stopped by SIGTERM; go on with: flantune train --resume {run}")
+    assert_the_same(run, whole)
+    assert trials.run(resume=run).text == f"{run} is trained already"
+
+
+@pytest.mark.parametrize("by", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_a_signal_during_the_comparison_leaves_at_once_and_the_run_goes_on_there(run, trials, recipe, whole, by):
+    trials.forget_answers()
+    stopped = trials.run([recipe, f"output={run}"], kill=("evaluation", 3), by=by, compare=True)
+    assert stopped.codes == [128 + signal.Signals[by]]
+    assert stopped.text == f"stopped by {by}; go on with: flantune train --resume {run}"
+    assert not (run / "comparison.json").exists()
+    assert trials.run(resume=run, compare=True).codes == [0]
+    assert (run / "comparison.json").exists()
     assert_the_same(run, whole)
 
 

@@ -101,9 +101,9 @@ class Trials:
             other: Further arguments of the last rank.
             kill: Kind and number, from 0, of the moment of a rank at which it sends itself a signal: "begin" before its
                 first step, "step" after one, "save" in a checkpoint, "validating" before a validation, "validated" as
-                it is written down, "evaluation" in the comparison, "end" after all; or "at" and the number of steps
-                that the run has done so far.
-            by: The signal.
+                it is written down, "evaluation" in the comparison, "order" as a window is written, "end" after all; or
+                "at" and the number of steps that the run has done so far.
+            by: The signal, or several.
             rank: Which rank.
             compare: Whether base and tuned model are compared afterwards.
             fault: A folder inside the run's, one of `system_calls.FAULTS`, and the number, from 0, of the call in that
@@ -129,8 +129,8 @@ class Moments:
     What touches a file of the run's folder is a moment: opening, renaming, removing, making a folder.
     """
 
-    def __init__(self, run: Path, kill: list[Any] | None, number: signal.Signals) -> None:
-        self._run, self._kill, self._number = str(run), kill, number
+    def __init__(self, run: Path, kill: list[Any] | None, numbers: list[signal.Signals]) -> None:
+        self._run, self._kill, self._numbers = str(run), kill, numbers
         self.counts: Counter[str] = Counter()
         sys.addaudithook(self._audited)
 
@@ -142,7 +142,7 @@ class Moments:
                 yield result
                 self._passed("step")
                 if self._kill is not None and self._kill == ["at", result.after.step]:
-                    os.kill(os.getpid(), self._number)
+                    self._send()
 
         return counted
 
@@ -161,6 +161,8 @@ class Moments:
 
     def _audited(self, event: str, arguments: tuple[Any, ...]) -> None:
         path = str(arguments[0]) if arguments else ""
+        if event == "open" and "/.window-" in path:
+            self._passed("order")
         if event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir") and path.startswith(self._run):
             parts = {
                 "/checkpoints": "save",
@@ -172,10 +174,14 @@ class Moments:
             kind = next((kind for part, kind in parts.items() if part in path[len(self._run) :]), None)
             self._passed(kind or ("end" if "step" in self.counts and "metrics" not in path else "begin"))
 
+    def _send(self) -> None:
+        for number in self._numbers:
+            os.kill(os.getpid(), number)
+
     def _passed(self, kind: str) -> None:
         self.counts[kind] += 1
         if self._kill is not None and self._kill == [kind, self.counts[kind] - 1]:
-            os.kill(os.getpid(), self._number)
+            self._send()
 
 
 class Spoken(Silent):
@@ -274,7 +280,7 @@ def _train(asked: dict[str, Any]) -> None:
     try:
         recipe, begun = chosen_run(arguments[0] if arguments else None, arguments[1:], asked["resume"])
         run = begun or output_folder(recipe)
-        moments = Moments(run, asked["kill"], signal.Signals[asked["by"]])
+        moments = Moments(run, asked["kill"], [signal.Signals[name] for name in asked["by"].split()])
         loop.train = moments.of_steps(loop.train)
         validation.measured = moments.of_validations(validation.measured)
         with _faults(run, asked["fault"], Path(asked["log"])):

@@ -11,7 +11,7 @@ from flantune.files import write_json, write_text
 from flantune.loggers import check_loggers
 from flantune.mixture.receipt import receipt
 from flantune.preparation import Prepared, prepare
-from flantune.progress import Interrupted, Listener, Silent, stop_signals
+from flantune.progress import Interrupted, Listener, Silent, StopSignals, stop_signals
 from flantune.recipe import Recipe
 from flantune.run_folder import (
     begin,
@@ -53,14 +53,14 @@ def train(
         The run's folder, with `model/`, `plan.json`, `mixture.json` and `metrics.jsonl`.
     Raises:
         FlantuneError: A mistake in recipe or data, an output folder that exists, a loss that is not finite.
-        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; a checkpoint was saved.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; where a step was done, a checkpoint was saved.
         RankLost: Another rank ended.
     """
     from flantune.training.distributed import joined
 
     check_loggers(recipe)
     run = resume or output_folder(recipe)
-    with joined() as ranks:
+    with stop_signals(run) as signals, joined() as ranks:
         listener = listener if listener is not None and ranks.first else Silent()
         if ranks.first and resume is None:
             claim(run)
@@ -71,7 +71,8 @@ def train(
                 _checkpoints(run, recipe, "", listener, ranks).clear()
         else:
             prepared = _prepared(recipe, ranks, listener, workers, orders)
-            _trained(recipe, prepared, run, ranks, listener)
+            _trained(recipe, prepared, run, ranks, listener, signals)
+            signals.leave()
     return run
 
 
@@ -134,7 +135,9 @@ def _start(
     return ranks.of_first(start)
 
 
-def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listener: Listener) -> None:
+def _trained(
+    recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listener: Listener, signals: StopSignals
+) -> None:
     """Trains from the newest checkpoint, or from the start, to the end of the order."""
     from flantune.learner import learner_of
     from flantune.training.distributed import in_shards
@@ -158,7 +161,8 @@ def _trained(recipe: Recipe, prepared: Prepared, run: Path, ranks: Ranks, listen
         begin(run, recipe, prepared.plan)
     validations = Validations(run, recipe, prepared.validated, learner, ranks, start, listener.say)
     watch = Watch(run, prepared, learner, ranks, start, validations, listener)
-    with stop_signals() as stopped, heartbeat(launch()), ended(watch.log) as log:
+    stopped = signals.collect()  # until the model is saved
+    with heartbeat(launch()), ended(watch.log) as log:
 
         def stopping() -> int:
             return max(ranks.gathered(stopped[0] if stopped else 0))
@@ -250,8 +254,13 @@ def compare(run: Path, *, listener: Listener | None = None) -> dict[str, Any]:
 
     Raises:
         FlantuneError: The run has no trained model.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; the answers to whole tasks are kept.
     """
-    listener = listener or Silent()
+    with stop_signals(run):
+        return _compared(run, listener or Silent())
+
+
+def _compared(run: Path, listener: Listener) -> dict[str, Any]:
     recipe = read_recipe(run)
     if not (run / "model").exists():
         raise FlantuneError(f"the run is not trained to its end; flantune train --resume {run}", run)

@@ -43,8 +43,8 @@ class Silent:
         """Nothing."""
 
 
-class Interrupted(Exception):
-    """The run was asked to stop; its checkpoint is saved.
+class Interrupted(BaseException):
+    """The run was asked to stop; what it had done is on the disk. As with Ctrl-C, no `except Exception` is in its way.
 
     Args:
         run: The run's folder.
@@ -52,30 +52,70 @@ class Interrupted(Exception):
     """
 
     def __init__(self, run: Path, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; go on with: flantune train --resume {run}")
+        begun = (run / "recipe.yaml").exists()
+        remedy = f"go on with: flantune train --resume {run}" if begun else "nothing was trained yet; start again"
+        super().__init__(f"stopped by {signal.Signals(number).name}; {remedy}")
         self.exit_code = 128 + number
 
 
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT, SIGTERM and SIGUSR1, so that a step ends and a checkpoint is saved.
+class StopSignals:
+    """SIGINT, SIGTERM and SIGUSR1 of a run: they end it at once or, where there is something to lose, when it is saved.
 
-    A second Ctrl-C stops at once; a second signal of another kind comes from a scheduler that is in no hurry.
+    A second signal changes nothing: it may come from a scheduler that is in no hurry. A second Ctrl-C stops at once.
+
+    Args:
+        run: The run's folder.
+    Attributes:
+        received: Signals that came while they were collected.
     """
-    received: list[int] = []
 
-    def note(number: int, frame: object) -> None:
-        if received and number == signal.SIGINT:
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._collects = self._leaving = False
+        self.received: list[int] = []
+
+    def collect(self) -> list[int]:
+        """From now on whoever trains looks at the signals received, and leaves when all is saved."""
+        self._collects = True
+        return self.received
+
+    def leave(self) -> None:
+        """Raises what was asked for while signals were collected; from now on they end the run at once again.
+
+        Raises:
+            Interrupted: A signal came.
+        """
+        self._collects = False
+        if self.received:
+            self._leaving = True
+            raise Interrupted(self._run, self.received[0])
+
+    def note(self, number: int, frame: object) -> None:
+        """A signal came."""
+        if (self.received or self._leaving) and number == signal.SIGINT:
             raise KeyboardInterrupt
-        received.append(number)
+        if self._collects:
+            self.received.append(number)
+        elif not self._leaving:
+            self._leaving = True
+            raise Interrupted(self._run, number)
 
+
+@contextmanager
+def stop_signals(run: Path) -> Iterator[StopSignals]:
+    """SIGINT, SIGTERM and SIGUSR1 are asked to go to a run while the block lasts.
+
+    Raises:
+        Interrupted: One came while nothing was to be saved.
+    """
+    signals = StopSignals(run)
     try:
-        before = {number: signal.signal(number, note) for number in STOPPING}
+        before = {number: signal.signal(number, signals.note) for number in STOPPING}
     except ValueError:  # not the main thread: signals stay with whoever has it
-        yield received
+        yield signals
         return
     try:
-        yield received
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

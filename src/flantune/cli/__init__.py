@@ -25,6 +25,7 @@ from flantune.cli import (
     ui,
 )
 from flantune.errors import FlantuneError
+from flantune.progress import Interrupted
 
 app = typer.Typer(
     help="Fine-tune one language model on many tasks at once, and prove what it gained.\n\n"
@@ -77,6 +78,9 @@ def main() -> None:
 
         print(f"error: {safe(error)}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -167,9 +167,13 @@ class Checkpoints:
 
     def _remove_all_but_newest(self, step: int) -> None:
         """Keeps the newest of those up to a step; a later one stems from before a resume, and is replaced or stays."""
-        done = [path for path in self._own() if _step(path) <= step]
-        for path in done[: -self.keep]:
-            path.replace(path.with_name(f".{path.name}.unfinished-removal"))  # so that no half of it is found
+        self._remove([path for path in self._own() if _step(path) <= step][: -self.keep])
+
+    def _remove(self, paths: Sequence[Path]) -> None:
+        """Each gets another name first, so that no half of it is found, and the rest of it is removed another time."""
+        self._remove_unfinished()
+        for path in paths:
+            path.replace(path.with_name(f".{path.name}.unfinished-removal"))
         self._remove_unfinished()
 
     def _remove_unfinished(self) -> None:
@@ -183,9 +187,7 @@ class Checkpoints:
         if not self._ranks.first:
             return
         with disk_errors(self.folder):
-            for path in self._own():
-                shutil.rmtree(path)
-            self._remove_unfinished()
+            self._remove(self._own())
         with contextlib.suppress(OSError):  # something is left in it, or it was never made
             self.folder.rmdir()
 
