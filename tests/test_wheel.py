@@ -37,7 +37,8 @@ def test_the_wheel_holds_the_starter_collection_and_no_weights(wheel):
     for part in (
         "starter/quickstart.yaml",
         "starter/review_rating/train.jsonl",
-        "reporting/report.html.j2",
+        "reporting/page/report.html.j2",
+        "reporting/page/answers.js",
         "py.typed",
     ):
         assert f"flantune/{part}" in names
