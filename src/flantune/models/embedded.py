@@ -106,7 +106,7 @@ def embedded_model(name: str = "smollm2-135m-instruct", *, report: Callable[[str
     if _is_whole(target, model):
         return target
     _require_packages()
-    with _cache_errors(target), _only_one_process(target, report):
+    with _cache_errors(target), only_one_process(target, report):
         if _is_whole(target, model):  # another process made it while this one waited
             return target
         _remove_leftovers(model)
@@ -195,7 +195,7 @@ def _cache_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _only_one_process(target: Path, report: Callable[[str], None]) -> Iterator[None]:
+def only_one_process(target: Path, report: Callable[[str], None]) -> Iterator[None]:
     """Holds a lock beside the target. The system drops it when its process dies, so none can be stale."""
     from filelock import FileLock, Timeout
 

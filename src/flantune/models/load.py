@@ -1,9 +1,8 @@
-"""Loading a model and its tokenizer: the embedded one, a local folder, an adapter's folder, or a name on the hub."""
+"""Loading a model and its tokenizer: the embedded one, a folder, an adapter's folder, a GGUF file, or a hub name."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,15 @@ from flantune.errors import FlantuneError, nearest
 from flantune.files import digest, file_digest
 from flantune.models import packed_attention
 from flantune.models.embedded import EMBEDDED, embedded_model
+from flantune.models.from_gguf import GGUF, from_gguf
 from flantune.models.given_positions import WITH_POSITIONS, give_positions
 from flantune.models.prompt_format import PromptFormat
 from flantune.models.quiet import quiet_transformers
 from flantune.models.relative_bias import give_bias_by_distance
 from flantune.models.self_check import packs_exactly, pads_exactly
 from flantune.models.stream import named_start
-from flantune.settings import keep_few_kernels
+from flantune.models.weight_files import ADAPTER_SETTINGS, check_folder, check_hub, check_named, read_json
+from flantune.settings import keep_few_kernels, load_as_published
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # In other encoder-decoders positions do not restart, or layers mix segments.
@@ -61,7 +62,7 @@ def load_model(
     """Loads a decoder or an encoder-decoder, and finds out how its examples can be computed: see `layout_of`.
 
     Args:
-        name: The embedded model's name, a local folder (a model or a PEFT adapter), or a name on the hub.
+        name: The embedded model's name, a local folder (a model or a PEFT adapter), a GGUF file, or a name on the hub.
         precision: Type of the weights in memory.
         revision: For the hub: branch, tag or commit.
         system: System text of the prompt format.
@@ -73,11 +74,14 @@ def load_model(
         FlantuneError: Unknown or damaged model, or weights outside its folder.
     """
     keep_few_kernels()
+    load_as_published()
     source, adapter = _source(name, report)
     device = "cuda" if torch.cuda.is_available() and not on_cpu else "cpu"
     given: dict[str, Any] = {"revision": revision, "dtype": DTYPES[precision], "device": device}
     told: list[str] = []  # what is said where the library is quiet is not heard
     with quiet_transformers(), _loading(name):
+        if not Path(source).is_dir():
+            check_hub(source, revision)
         model = _packed(source, name, given) if packed and not _of_a_prompt(adapter) else None
         if model is None:
             model = _unpacked(source, name, given, told.append)
@@ -124,6 +128,7 @@ def _unpacked(source: str, name: str, given: dict[str, Any], report: Any) -> Any
 def _from_library(config: Any, source: str, name: str, given: dict[str, Any]) -> Any:
     import transformers
 
+    check_named(config.to_dict(), name)
     device = given["device"]
     given = {key: value for key, value in given.items() if key != "device"}
     kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
@@ -145,7 +150,7 @@ def _config(source: str, revision: str | None) -> Any:
 
 def _of_a_prompt(adapter: Path | None) -> bool:
     """Whether an adapter's folder holds learned tokens, which have no place in a stream."""
-    return adapter is not None and _read_json(adapter / "adapter_config.json").get("peft_type") in PROMPT_TYPES
+    return adapter is not None and read_json(adapter / ADAPTER_SETTINGS).get("peft_type") in PROMPT_TYPES
 
 
 def _source(name: str, report: Any) -> tuple[str, Path | None]:
@@ -155,14 +160,18 @@ def _source(name: str, report: Any) -> tuple[str, Path | None]:
     folder = Path(name)
     if folder.is_dir():
         check_folder(folder)
-        if not (folder / "adapter_config.json").exists():
+        if not (folder / ADAPTER_SETTINGS).exists():
             return name, None
-        base = _read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-        if not isinstance(base, str) or (Path(base) / "adapter_config.json").exists():
+        base = read_json(folder / ADAPTER_SETTINGS).get("base_model_name_or_path")
+        if not isinstance(base, str) or (Path(base) / ADAPTER_SETTINGS).exists():
             raise FlantuneError("the adapter names no model that it belongs to (base_model_name_or_path)", folder)
         return _source(base, report)[0], folder
+    if folder.suffix == GGUF and folder.is_file():
+        return str(from_gguf(folder, report=report)), None
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise FlantuneError(f"no such model folder; give a folder, a hub name, or one of: {', '.join(EMBEDDED)}", name)
+        raise FlantuneError(
+            f"no such model folder; give a folder, a GGUF file, a hub name, or one of: {', '.join(EMBEDDED)}", name
+        )
     return name, None
 
 
@@ -243,32 +252,6 @@ def _ends(generation: Any, tokenizer: Any) -> tuple[int, ...]:
             "the model has no end token, so it could never learn to stop; set eos_token in its tokenizer"
         )
     return tuple(dict.fromkeys(int(end) for end in ends))
-
-
-def check_folder(folder: Path) -> None:
-    """Refuses a folder whose index leads out of it, or that holds no safe weights.
-
-    Raises:
-        FlantuneError: An entry of `weight_map` outside the folder, or no safetensors.
-    """
-    if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
-        raise FlantuneError("no model in this folder: config.json is missing", folder)
-    for index in folder.glob("*.index.json"):
-        for entry in _read_json(index).get("weight_map", {}).values():
-            if Path(str(entry)).name != entry:
-                raise FlantuneError(f"weight_map names {entry!r}, outside the model's folder; refused", index)
-    if not list(folder.glob("*.safetensors")):
-        raise FlantuneError("no .safetensors weights in this folder; convert the model to safetensors first", folder)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FlantuneError(f"not valid JSON ({error}); fetch the model again", path) from None
-    if not isinstance(found, dict):
-        raise FlantuneError("not a JSON object; fetch the model again", path)
-    return found
 
 
 def model_digest(loaded: LoadedModel, revision: str | None) -> str:
