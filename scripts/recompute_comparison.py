@@ -30,8 +30,7 @@ def answer(text: str) -> str:
 
 
 ROW: dict[str, Any] = {name: lambda said, wanted, n=name: ROUGE.score(wanted, said)[n].fmeasure for name in ROUGES}
-ROW["accuracy"] = lambda said, wanted: answer(said) == answer(wanted)
-ROW["exact_match"] = lambda said, wanted: said.split() == wanted.split()
+ROW |= {"accuracy": lambda a, b: answer(a) == answer(b), "exact_match": lambda a, b: a.split() == b.split()}
 
 
 def number(text: str) -> float | None:
@@ -70,7 +69,8 @@ def bleu(sums: Any) -> Any:
 
 def statistics(name: str, rows: list[dict[str, Any]]) -> Any:
     """(n, k) numbers, and the function that makes a score of their sums."""
-    scale = 100
+    if name == "perplexity":
+        return np.array([r["measured"][name] for r in rows]), lambda sums: np.exp(sums[..., 0] / sums[..., 1])
     if name == "bleu":
         of = [BLEU._extract_corpus_statistics([r["prediction"]], [[x] for x in r["references"]])[0] for r in rows]
         return np.array(of, float), bleu
@@ -81,6 +81,7 @@ def statistics(name: str, rows: list[dict[str, Any]]) -> Any:
     else:
         scale = 1
         values = [[error(r) if name == "mean_absolute_error" else r["scores"][name], 1] for r in rows]
+    scale = 100 if name == "entity_f1" or name in ROW else 1
     return np.array(values, float), lambda sums: scale * sums[..., 0] / sums[..., 1]
 
 

@@ -25,15 +25,15 @@ templates:
     text: "Kind: {{ body }} ||| {{ kind }}"
 """
 TABLE = "body,kind\nWhere is it?,question\nThank you.,praise\n"
-KEYS = "adapter, allow_code, evaluation, ledger, loggers, mixture, model, name, output, seed, tasks, training, ..."
+KEYS = "adapter, allow_code, code_folder, evaluation, ledger, loggers, mixture, model, name, output, seed, tasks, ..."
 STARTERS = (
     "starter/code_translation, starter/dialogue_summary, starter/dialogue_title, starter/entity_recognition, "
     "starter/instructions, starter/intent, starter/kept_behaviour, starter/kept_knowledge, starter/review_rating"
 )
 METRICS = (
     "accuracy, balanced_accuracy, bleu, chrf, code_parses, edit_similarity, entity_f1, entity_f1_partial, exact_match, "
-    "json_field_f1, json_valid, length_ratio, macro_f1, mean_absolute_error, pearson, quadratic_kappa, rouge1, rouge2, "
-    "rougeL, rougeLsum, rules_passed, spearman, ter, token_f1"
+    "json_field_f1, json_valid, length_ratio, macro_f1, mean_absolute_error, pearson, perplexity, quadratic_kappa, "
+    "rouge1, rouge2, rougeL, rougeLsum, rules_passed, spearman, ter, token_f1"
 )
 
 

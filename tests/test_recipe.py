@@ -23,7 +23,8 @@ from flantune.run_folder import read_recipe, write_recipe
 from flantune.tasks import find_task
 
 SECTIONS = {
-    "top": "adapter, allow_code, evaluation, ledger, loggers, mixture, model, name, output, seed, tasks, training, ...",
+    "top": "adapter, allow_code, code_folder, evaluation, ledger, loggers, mixture, model, name, output, seed, "
+    "tasks, ...",
     "model": "name, revision, system",
     "task": "task, share, weight, cap, floor, max_epochs, loss_weight, train_rows, templates, inverted, "
     "options, few_shot",

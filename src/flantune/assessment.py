@@ -34,7 +34,9 @@ def evaluated(recipe: Recipe, model: str, out: Path, *, listener: Listener | Non
         listener: Who is told how far it is.
     """
     from flantune.evaluation.compare import row_scores
-    from flantune.evaluation.predict import predictions
+    from flantune.evaluation.likelihood import measure_targets
+    from flantune.evaluation.metrics import metrics_of
+    from flantune.evaluation.predict import measure, predictions
     from flantune.evaluation.records import Side, task_answers, write_side
     from flantune.models.load import load_model, model_digest
 
@@ -55,16 +57,21 @@ def evaluated(recipe: Recipe, model: str, out: Path, *, listener: Listener | Non
     identity = model_digest(loaded, revision)
     listener.phase(f"evaluating {Path(model).name if Path(model).is_dir() else model}", sum(len(s.items) for s in sets))
     tasks = []
+    kept: dict[str, Any] = {
+        "batch_tokens": recipe.evaluation.batch_tokens,
+        "cache": cache_folder() / "predictions",
+        "model_digest": identity,
+    }
     for questions in sets:
         made = predictions(
             loaded,
             questions,
-            batch_tokens=recipe.evaluation.batch_tokens,
-            cache=cache_folder() / "predictions",
-            model_digest=identity,
             progress=lambda count, name=questions.task.name: listener.advance(count, name),
+            **kept,
         )
-        for row, scores in zip(made, row_scores(questions.task.spec.metrics, made), strict=True):
+        measure_targets(loaded, questions, made, **kept)
+        measure(questions, made)
+        for row, scores in zip(made, row_scores(metrics_of(questions.task), made), strict=True):
             row["scores"] = scores
         tasks.append(task_answers(questions, made, trained=questions.task.name in names))
     parameter = next(loaded.model.parameters())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flantune.errors import FlantuneError, nearest
@@ -441,27 +442,13 @@ def tasks_of(choices: Sequence[TaskChoice], recipe: Recipe) -> tuple[Task, ...]:
     Raises:
         FlantuneError: No such task, a mistake in its file, a metric that does not exist.
     """
+    from flantune.evaluation.metrics import metrics_of
+
     tasks = tuple(find_task(choice.task, recipe.variables, allow_code=recipe.allow_code) for choice in choices)
     for task in tasks:
-        check_metrics(task)
+        task.code_folder = Path(recipe.code_folder) if recipe.code_folder is not None else None
+        metrics_of(task)
     return tasks
-
-
-def check_metrics(task: Task) -> None:
-    """Whether the task's metrics exist.
-
-    Raises:
-        FlantuneError: An unknown name, with the nearest one.
-    """
-    from flantune.evaluation.metrics import metric
-
-    for number, name in enumerate(task.spec.metrics):
-        try:
-            metric(name)
-        except FlantuneError as error:
-            raise FlantuneError(
-                error.message, f"{task.file.path}:{task.file.line(['metrics', number])}: metrics"
-            ) from None
 
 
 def _training_rows(task: Task, choice: TaskChoice, seed: int) -> Rows:
@@ -515,14 +502,16 @@ def check_questions(questions: Sequence[EvaluationSet], encoder: PromptFormat) -
     Raises:
         FlantuneError: A metric that cannot score the task's own references, or a prompt that is too long for the model.
     """
-    from flantune.evaluation.metrics import metric
+    from flantune.evaluation.metrics import metrics_of
     from flantune.evaluation.predict import row_statistics
 
     for asked in questions:
         task = asked.task
-        for number, name in enumerate(task.spec.metrics):
+        for number, by in enumerate(metrics_of(task)):
+            if by.measured == "target":
+                continue
             try:
-                row_statistics(metric(name), asked, [item.references[0] for item in asked.items])
+                row_statistics(by, asked, [item.references[0] for item in asked.items])
             except FlantuneError as error:
                 line = task.file.line(["metrics", number])
                 raise FlantuneError(error.message, f"{task.file.path}:{line}: metrics") from None

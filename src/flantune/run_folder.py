@@ -26,6 +26,7 @@ PACKAGES = ("flantune", "torch", "transformers", "peft", "tokenizers", "numpy", 
 # What a run may be gone on with otherwise than it began: none of it changes what a step computes.
 MAY_CHANGE: Any = {
     "output": True,
+    "code_folder": True,
     "evaluation": True,
     "validation": {"every", "patience", "model"},
     "loggers": True,

@@ -107,7 +107,7 @@ def lint(
     """
     from flantune.cli.show import print_json
     from flantune.errors import FlantuneError
-    from flantune.preparation import check_metrics
+    from flantune.evaluation.metrics import metrics_of
     from flantune.reporting import safe
     from flantune.tasks import find_task
     from flantune.tasks.lint import as_json, summary, unreadable
@@ -118,7 +118,7 @@ def lint(
     for name in _names(tasks):
         try:
             task = find_task(name, given, allow_code=allow_code)
-            check_metrics(task)
+            metrics_of(task)
             report = lint_task(task, rows=rows, longest=longest)
         except FlantuneError as error:  # the other tasks are looked at all the same
             report = unreadable(name, error)

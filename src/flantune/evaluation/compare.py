@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flantune.evaluation.metrics import Metric, metric
+from flantune.evaluation.metrics import Metric
 from flantune.evaluation.predict import Prediction, record_statistics
 from flantune.evaluation.records import Side, TaskAnswers, paired
 from flantune.evaluation.statistics import (
@@ -93,9 +93,9 @@ def compare_all(
     sides = [paired(base, other) for other in others]
     judged = [
         [
-            _judged(ours, theirs, metric(name), place == 0, by, frozenset((flagged or {}).get(ours.task, ())))
+            _judged(ours, theirs, used, place == 0, by, frozenset((flagged or {}).get(ours.task, ())))
             for ours, theirs in zip(base.tasks, side.tasks, strict=True)
-            for place, name in enumerate(ours.metrics)
+            for place, used in enumerate(ours.scored_by())
         ]
         for side in sides
     ]
@@ -209,13 +209,12 @@ def _scores_of(by: Metric, base: np.ndarray, tuned: np.ndarray, chosen: np.ndarr
     }
 
 
-def row_scores(metrics: Sequence[str], rows: Sequence[Prediction]) -> list[dict[str, float]]:
+def row_scores(metrics: Sequence[Metric], rows: Sequence[Prediction]) -> list[dict[str, float]]:
     """Each row's score by each metric of the task, as if the row stood alone."""
     scores: list[dict[str, float]] = [{} for _ in rows]
-    for name in metrics:
-        by = metric(name)
+    for by in metrics:
         for row, value in zip(scores, by.score(record_statistics(by, rows)), strict=True):
-            row[name] = float(value) if np.isfinite(value) else 0.0
+            row[by.name] = float(value) if np.isfinite(value) else 0.0
     return scores
 
 
@@ -223,23 +222,27 @@ def scores(side: Side, by: Resampling) -> list[dict[str, Any]]:
     """One model's score on each task and metric, with its interval."""
     told = []
     for it in side.tasks:
-        for name in it.metrics:
-            used = metric(name)
+        for used in it.scored_by():
             stats = record_statistics(used, it.rows)
             low, high = single_interval(
                 stats,
                 used.score,
                 groups=[row["row"] for row in it.rows],
                 resamples=by.resamples,
-                seed=key_of(by.seed, "bootstrap", it.task, name),
+                seed=key_of(by.seed, "bootstrap", it.task, used.name),
             )
             score = float(used.score(stats.sum(axis=0)))
-            told.append({"task": it.task, "metric": name, "n": len(stats), "score": score, "ci": [low, high]})
+            told.append({"task": it.task, "metric": used.name, "n": len(stats), "score": score, "ci": [low, high]})
     return told
 
 
 def baselines(by: Metric, asked: TaskAnswers) -> dict[str, float | None]:
-    """Scores of two models that need no training: the most frequent answer, and a copy of the input."""
+    """Scores of two models that need no training: the most frequent answer, and a copy of the input.
+
+    None where there is no such answer, or where the metric scores answers only when they are made.
+    """
+    if by.measured:
+        return {"majority": None, "copy": None}
     rows = asked.rows
 
     def score(texts: Sequence[str]) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flantune.cache import added, used
+from flantune.errors import FlantuneError
 from flantune.evaluation.generate import Progress, choose, generate
-from flantune.evaluation.metrics import Metric, metric
+from flantune.evaluation.metrics import Metric, metrics_of
 from flantune.evaluation.prompts import EvaluationSet, Item
 from flantune.files import digest, read_json_lines, write_json_lines
 from flantune.models.load import LoadedModel
@@ -36,17 +37,12 @@ def predictions(
         model_digest: Identity of the model for the cache.
         progress: Called with the number of rows just done.
     """
-    key = digest(DECODING, model_digest, loaded.format.fingerprint(), questions.fingerprint(), _precision(loaded))
-    kept = cache / f"{key}.jsonl" if cache is not None else None
-    if kept is not None and kept.exists():
-        used(kept)
-        answers = read_json_lines(kept)
-        progress(len(answers))
+    key = digest(DECODING, model_digest, loaded.format.fingerprint(), questions.fingerprint(), precision_of(loaded))
+    if questions.answered:
+        answers = remembered(cache, key, lambda: _answer(loaded, questions, batch_tokens, progress), progress)
     else:
-        answers = _answer(loaded, questions, batch_tokens, progress)
-        if kept is not None:
-            write_json_lines(kept, answers)
-            added(kept)
+        answers = [{"prediction": "", "finished": True, "choice_scores": None} for _ in questions.items]
+        progress(len(answers))
     return [
         {
             "row": item.row,
@@ -72,18 +68,47 @@ def _scored_with(questions: EvaluationSet, item: Item) -> dict[str, Any]:
     The part is [start, end] in characters.
     """
     told: dict[str, Any] = {}
-    wanted = [metric(name).fields for name in questions.task.spec.metrics]
+    wanted = [by.fields for by in metrics_of(questions.task)]
     if any(fields is None for fields in wanted):
         told["fields"] = dict(item.values)
     elif names := [name for fields in wanted for name in fields or () if name in item.values]:
         told["fields"] = {name: item.values[name] for name in names}
-    if questions.task.spec.evaluate_by == "generation" and (start := item.prompt.find(item.copied)) >= 0:
+    written = questions.answered and questions.task.spec.evaluate_by == "generation"
+    if written and (start := item.prompt.find(item.copied)) >= 0:
         told["copied"] = [start, start + len(item.copied)]
     return told
 
 
-def _precision(loaded: LoadedModel) -> str:
+def precision_of(loaded: LoadedModel) -> str:
+    """The type that the model computes in, for the keys of caches."""
     return str(next(loaded.model.parameters()).dtype)
+
+
+def remembered(
+    cache: Path | None,
+    key: str,
+    make: Callable[[], list[dict[str, Any]]],
+    found: Progress = lambda count: None,
+) -> list[dict[str, Any]]:
+    """Rows under a key of the cache; made and kept where they are missing.
+
+    Args:
+        cache: The folder; None to make them afresh and keep nothing.
+        key: Hash of all that they follow from.
+        make: Makes them.
+        found: Called with their number where they were there.
+    """
+    kept = cache / f"{key}.jsonl" if cache is not None else None
+    if kept is not None and kept.exists():
+        used(kept)
+        rows = read_json_lines(kept)
+        found(len(rows))
+        return rows
+    rows = make()
+    if kept is not None:
+        write_json_lines(kept, rows)
+        added(kept)
+    return rows
 
 
 def _answer(
@@ -114,21 +139,42 @@ def _answer(
 
 
 def row_statistics(by: Metric, questions: EvaluationSet, texts: Sequence[str]) -> Any:
-    """(n, k) array of the metric's row statistics for these answers."""
+    """(n, k) array of the metric's row statistics for these answers.
+
+    Raises:
+        FlantuneError: The metric cannot score a row.
+    """
     import numpy as np
 
-    return np.stack(
-        [
-            by.statistics(text, item.references, item.values, item.choices)
-            for text, item in zip(texts, questions.items, strict=True)
-        ]
-    )
+    found = []
+    for text, item in zip(texts, questions.items, strict=True):
+        try:
+            found.append(by.statistics(text, item.references, item.values, item.choices))
+        except FlantuneError as error:
+            raise FlantuneError(f"{error.message} (row {item.row})" if by.measured else error.message) from None
+    return np.stack(found)
+
+
+def measure(questions: EvaluationSet, rows: Sequence[Prediction]) -> None:
+    """Puts what code says of the answers into the rows, by the metric's name under `measured`.
+
+    Raises:
+        FlantuneError: A metric cannot score a row.
+    """
+    for by in metrics_of(questions.task):
+        if by.measured == "answer":
+            found = row_statistics(by, questions, [row["prediction"] for row in rows])
+            for row, numbers in zip(rows, found.tolist(), strict=True):
+                row.setdefault("measured", {})[by.name] = numbers
 
 
 def record_statistics(by: Metric, rows: Sequence[Prediction], texts: Sequence[str] | None = None) -> Any:
     """The same of kept predictions, or of other answers to their questions."""
     import numpy as np
 
+    if by.measured:
+        assert texts is None, "other answers were not measured"
+        return np.array([row["measured"][by.name] for row in rows])
     given = [row["prediction"] for row in rows] if texts is None else texts
     return np.stack(
         [

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from flantune.errors import FlantuneError
+from flantune.evaluation.metrics import metrics_of
 from flantune.files import digest
 from flantune.mixture.few_shot import Question, chosen_format, exemplar_split, with_exemplars
 from flantune.mixture.permutation import key_of, permuted
@@ -59,6 +60,11 @@ class EvaluationSet:
 
     task: Task
     items: tuple[Item, ...]
+
+    @property
+    def answered(self) -> bool:
+        """Whether a model is asked to answer, rather than only how likely it finds the right answer."""
+        return any(by.measured != "target" for by in metrics_of(self.task))
 
     def fingerprint(self) -> str:
         """Identity of the questions and of how they are decoded, for the prediction cache."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from flantune.errors import FlantuneError
+from flantune.evaluation.metrics import METRICS, Metric, kept_metric, metric, metrics_of
 from flantune.evaluation.predict import DECODING, Prediction
 from flantune.evaluation.prompts import EvaluationSet
 from flantune.files import read_json_lines, write_json, write_json_lines
@@ -33,6 +34,7 @@ class TaskAnswers:
         metrics: Names, the main one first.
         decoding: How answers were made: `evaluate_by`, `max_new_tokens`, `method`, `version`.
         rows: One a row, as `predict.predictions` makes them.
+        told: What is said of metrics that are not flantune's: name to `higher_is_better`, `unit`, `signature`.
     """
 
     task: str
@@ -41,6 +43,11 @@ class TaskAnswers:
     metrics: tuple[str, ...]
     decoding: Mapping[str, Any]
     rows: Sequence[Prediction]
+    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def scored_by(self) -> list[Metric]:
+        """Its metrics. Those that are not flantune's are known by what is told of them: no code but flantune's runs."""
+        return [kept_metric(name, **self.told[name]) if name in self.told else metric(name) for name in self.metrics]
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,14 @@ def task_answers(questions: EvaluationSet, rows: Sequence[Prediction], *, traine
         "method": "greedy",
         "version": DECODING,
     }
-    return TaskAnswers(questions.task.name, spec.cluster, group, tuple(spec.metrics), decoding, rows)
+    if not questions.answered:
+        decoding |= {"evaluate_by": "target", "max_new_tokens": 0}
+    told = {
+        by.name: {key: getattr(by, key) for key in ("higher_is_better", "unit", "signature")}
+        for by in metrics_of(questions.task)
+        if by.name not in METRICS
+    }
+    return TaskAnswers(questions.task.name, spec.cluster, group, tuple(spec.metrics), decoding, rows, told)
 
 
 def write_side(folder: Path, side: Side) -> None:
@@ -96,6 +110,7 @@ def write_side(folder: Path, side: Side) -> None:
             "group": it.group,
             "metrics": list(it.metrics),
             "decoding": dict(it.decoding),
+            **({"told": dict(it.told)} if it.told else {}),
         }
         for it in side.tasks
     ]
@@ -126,6 +141,7 @@ def read_side(folder: Path) -> Side:
                 tuple(told["metrics"]),
                 told["decoding"],
                 read_json_lines(path),
+                told.get("told", {}),
             )
         )
     return Side(settings, tuple(tasks))
@@ -158,6 +174,9 @@ def paired(base: Side, other: Side) -> Side:
                 raise refuse(f'"decoding.{key}" of task {ours.task}', ours.decoding.get(key), theirs.decoding.get(key))
         if ours.metrics != theirs.metrics:
             raise refuse(f'"metrics" of task {ours.task}', ", ".join(ours.metrics), ", ".join(theirs.metrics))
+        for name, said in ours.told.items():
+            if (other_said := theirs.told.get(name)) != said:
+                raise refuse(f'metric "{name}" of task {ours.task}', *map(_as_text, (said, other_said)))
         tasks.append(replace(theirs, rows=_in_order(ours, theirs, refuse)))
     return Side(other.settings, tuple(tasks))
 
@@ -179,9 +198,16 @@ def _in_order(ours: TaskAnswers, theirs: TaskAnswers, refuse: Any) -> list[Predi
         for key in ROW:
             if row.get(key) != other.get(key):
                 raise refuse(f'"{key}" of row {row["row"]} of task {ours.task}', row.get(key), other.get(key))
+        tokens = [row.get("measured", {}).get("perplexity", [0, 0])[1] for row in (row, other)]
+        if tokens[0] != tokens[1]:  # of other tokens it is another measure
+            raise refuse(f'"target tokens" (of perplexity) of row {row["row"]} of task {ours.task}', *tokens)
         found.remove(other)
         ordered.append(other)
     return ordered
+
+
+def _as_text(told: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{key} {value}" for key, value in (told or {}).items())
 
 
 def _short(value: Any) -> str:

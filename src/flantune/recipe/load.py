@@ -114,7 +114,9 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
         path = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
         return str((folder / path).resolve()) if looks_like_path else text
 
-    model, mixture = recipe.model, recipe.mixture
+    model, mixture, code = recipe.model, recipe.mixture, recipe.code_folder
+    if code is not None or recipe.allow_code:
+        code = str((folder / (code or "")).resolve())
     if mixture.replay is not None:
         mixture = mixture.model_copy(update={"replay": placed(mixture.replay)})
     if (folder / model.name).is_dir():
@@ -126,5 +128,6 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
             "mixture": mixture,
             "variables": {key: variable(text) for key, text in recipe.variables.items()},
             "model": model,
+            "code_folder": code,
         }
     )

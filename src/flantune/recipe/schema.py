@@ -281,7 +281,14 @@ class Recipe(Strict):
     )
     variables: dict[str, str] = Field({}, description="Values for ${NAME} in the paths of task files.")
     allow_code: bool = Field(
-        False, description="Whether Python functions that task files name (the transform `python`) may run."
+        False,
+        description="Whether Python functions that task files name (the transform `python`, metrics of your own) may "
+        "run.",
+    )
+    code_folder: str | None = Field(
+        None,
+        description="Where modules of metrics of your own (`module:function`) lie, beside the folders of the task "
+        "files; by default beside the recipe.",
     )
     mixture: Mixture = Mixture()
     ledger: Ledger = Ledger()

@@ -133,7 +133,9 @@ class TaskFile(Strict):
     )
     evaluate_by: Literal["generation", "choices"] = "generation"
     max_new_tokens: int = Field(64, ge=1)
-    metrics: tuple[str, ...] = Field(min_length=1, description="Names of metrics, the main one first.")
+    metrics: tuple[str, ...] = Field(
+        min_length=1, description="Names of metrics, the main one first; `module:function` is one of your own."
+    )
     references: tuple[str, ...] | str | None = Field(
         None,
         description="The right answers of an evaluation row, where there are several: Jinja texts, or one that renders "

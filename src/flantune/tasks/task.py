@@ -57,11 +57,15 @@ class Task:
         file: The file, for error messages and relative paths.
         templates: In the file's order.
         trusted: Whether its templates are the user's own; those of others render in bounded worker processes.
+        allow_code: Whether Python functions that it names may run.
+        code_folder: Where modules of such functions may lie, beside its own folder.
     Raises:
         FlantuneError: A field or a template that is wrong.
 
     `load_task` reads one from a file; `save` writes one to a folder.
     """
+
+    code_folder: Path | None = None
 
     def __init__(
         self,
@@ -159,6 +163,11 @@ class Task:
     def folder(self) -> Path:
         """Where relative paths start."""
         return self.file.path.parent
+
+    @property
+    def code_folders(self) -> tuple[Path, ...]:
+        """Where modules that it names are looked for first."""
+        return (self.folder,) if self.code_folder is None else (self.folder, self.code_folder)
 
     @cached_property
     def training_templates(self) -> tuple[Template, ...]:

@@ -12,7 +12,7 @@ import importlib.metadata
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ class Metric:
         answer_valid: (prediction, answer_choices) -> whether the prediction is an answer at all, right or
             wrong; None where every text is one.
         fields: The row's fields that `statistics` reads; None where it may read any.
+        measured: Its row statistics are kept with the answers, since they follow from more than texts. "answer": from
+            code that looks at the answer; "target": from the model, which tells how likely it finds the right answer.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Metric:
     score: Callable[[FloatArray], FloatArray]
     answer_valid: Callable[[str, Sequence[str] | None], bool] | None = None
     fields: tuple[str, ...] | None = ()
+    measured: Literal[False, "answer", "target"] = False
 
 
 def divide(numerator: FloatArray, denominator: FloatArray, empty: float = math.nan) -> FloatArray:
