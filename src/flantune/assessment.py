@@ -38,6 +38,7 @@ def evaluated(recipe: Recipe, model: str, out: Path, *, listener: Listener | Non
     from flantune.evaluation.metrics import metrics_of
     from flantune.evaluation.predict import measure, predictions
     from flantune.evaluation.records import Side, task_answers, write_side
+    from flantune.evaluation.second_answers import answer_otherwise
     from flantune.models.load import load_model, model_digest
 
     listener = listener or Silent()
@@ -69,6 +70,8 @@ def evaluated(recipe: Recipe, model: str, out: Path, *, listener: Listener | Non
             progress=lambda count, name=questions.task.name: listener.advance(count, name),
             **kept,
         )
+        if recipe.evaluation.both_scorers or questions.task.spec.both_scorers:
+            answer_otherwise(loaded, questions, made, **kept)
         measure_targets(loaded, questions, made, **kept)
         measure(questions, made)
         for row, scores in zip(made, row_scores(metrics_of(questions.task), made), strict=True):

@@ -56,6 +56,12 @@ def print_scores(scores: list[dict[str, Any]]) -> None:
             f"{entry['task']:<{width}}  {entry['metric']:<20} {entry['score']:8.2f}  "
             f"[{low:.2f}, {high:.2f}]  n={entry['n']}"
         )
+        if "scorers" in entry:
+            both = entry["scorers"]["model"]
+            print(
+                f"{'':<{width}}  generation {both['generation']:.2f}, choices {both['choices']:.2f}, "
+                f"gap {both['gap']:+.2f}  [{both['gap_ci'][0]:.2f}, {both['gap_ci'][1]:.2f}]"
+            )
 
 
 def print_json(value: Any) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from flantune.evaluation.beside import baselines, invalid, scorers
 from flantune.evaluation.metrics import Metric
 from flantune.evaluation.predict import Prediction, record_statistics
 from flantune.evaluation.records import Side, TaskAnswers, paired
@@ -174,7 +174,8 @@ def _judged(
         "verdict": "",
         "smallest_detectable": smallest_detectable(before, after, by.score, **drawn),
         "baselines": baselines(by, base),
-        "invalid": {"base": _invalid(by, base), "tuned": _invalid(by, tuned)},
+        **scorers(by, {"base": base, "tuned": tuned}, **drawn),
+        "invalid": {"base": invalid(by, base.rows), "tuned": invalid(by, tuned.rows)},
         "unfinished": {
             "base": sum(not row["finished"] for row in base.rows),
             "tuned": sum(not row["finished"] for row in tuned.rows),
@@ -224,45 +225,16 @@ def scores(side: Side, by: Resampling) -> list[dict[str, Any]]:
     for it in side.tasks:
         for used in it.scored_by():
             stats = record_statistics(used, it.rows)
-            low, high = single_interval(
-                stats,
-                used.score,
-                groups=[row["row"] for row in it.rows],
-                resamples=by.resamples,
-                seed=key_of(by.seed, "bootstrap", it.task, used.name),
-            )
+            drawn: dict[str, Any] = {
+                "groups": [row["row"] for row in it.rows],
+                "resamples": by.resamples,
+                "seed": key_of(by.seed, "bootstrap", it.task, used.name),
+            }
+            low, high = single_interval(stats, used.score, **drawn)
             score = float(used.score(stats.sum(axis=0)))
-            told.append({"task": it.task, "metric": used.name, "n": len(stats), "score": score, "ci": [low, high]})
+            entry = {"task": it.task, "metric": used.name, "n": len(stats), "score": score, "ci": [low, high]}
+            told.append(entry | scorers(used, {"model": it}, **drawn))
     return told
-
-
-def baselines(by: Metric, asked: TaskAnswers) -> dict[str, float | None]:
-    """Scores of two models that need no training: the most frequent answer, and a copy of the input.
-
-    None where there is no such answer, or where the metric scores answers only when they are made.
-    """
-    if by.measured:
-        return {"majority": None, "copy": None}
-    rows = asked.rows
-
-    def score(texts: Sequence[str]) -> float:
-        return float(by.score(record_statistics(by, rows, texts).sum(axis=0)))
-
-    majority = copied = None
-    if "choices" in rows[0] and all(row.get("choices") == rows[0]["choices"] for row in rows):
-        counted = Counter(row["references"][0] for row in rows)
-        tied = [answer for answer, n in counted.items() if n == max(counted.values())]
-        ranked = [score([answer] * len(rows)) for answer in sorted(tied)]
-        majority = max(ranked) if by.higher_is_better else min(ranked)
-    if asked.decoding["evaluate_by"] == "generation":
-        copied = score([row["prompt"][slice(*row.get("copied", (None,)))] for row in rows])
-    return {"majority": majority, "copy": copied}
-
-
-def _invalid(by: Metric, side: TaskAnswers) -> int | None:
-    if by.answer_valid is None:
-        return None
-    return sum(not by.answer_valid(row["prediction"], row.get("choices")) for row in side.rows)
 
 
 def _average(judged: Sequence[_Judged], by: Resampling) -> dict[str, Any]:

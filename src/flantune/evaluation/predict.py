@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ def predictions(
         model_digest: Identity of the model for the cache.
         progress: Called with the number of rows just done.
     """
-    key = digest(DECODING, model_digest, loaded.format.fingerprint(), questions.fingerprint(), precision_of(loaded))
     if questions.answered:
-        answers = remembered(cache, key, lambda: _answer(loaded, questions, batch_tokens, progress), progress)
+        kept: dict[str, Any] = {"batch_tokens": batch_tokens, "cache": cache, "model_digest": model_digest}
+        answers = answers_by(loaded, questions, questions.task.spec.evaluate_by, progress=progress, **kept)
     else:
         answers = [{"prediction": "", "finished": True, "choice_scores": None} for _ in questions.items]
         progress(len(answers))
@@ -50,16 +50,48 @@ def predictions(
             "template_kind": item.template_kind,
             "exemplars": item.exemplars,
             "prompt": item.prompt,
-            "prediction": item.answer_in(answer["prediction"]),
-            **({"text": answer["prediction"]} if item.answer is not None else {}),
+            **said(item, answer),
             "references": list(item.references),
             **({"choices": list(item.choices)} if item.choices is not None else {}),
             **_scored_with(questions, item),
-            "finished": answer["finished"],
-            "choice_scores": answer["choice_scores"],
         }
         for item, answer in zip(questions.items, answers, strict=True)
     ]
+
+
+def said(item: Item, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record tells of an answer: the part that is scored, all of it where that is another, how it was found."""
+    return {
+        "prediction": item.answer_in(answer["prediction"]),
+        **({"text": answer["prediction"]} if item.answer is not None else {}),
+        "finished": answer["finished"],
+        "choice_scores": answer["choice_scores"],
+    }
+
+
+def answers_by(
+    loaded: LoadedModel,
+    questions: EvaluationSet,
+    by: str,
+    *,
+    batch_tokens: int,
+    cache: Path | None,
+    model_digest: str,
+    progress: Progress = lambda count: None,
+) -> list[dict[str, Any]]:
+    """`prediction`, `finished` and `choice_scores` of each question, from the cache where they are there.
+
+    Args:
+        loaded: The model.
+        questions: The task's items.
+        by: generation or choices.
+        batch_tokens: See `predictions`, as for the rest.
+        cache: Folder of earlier answers.
+        model_digest: Identity of the model.
+        progress: Called with the number of rows just done.
+    """
+    key = digest(DECODING, model_digest, loaded.format.fingerprint(), questions.fingerprint(by), precision_of(loaded))
+    return remembered(cache, key, lambda: _answer(loaded, questions, by, batch_tokens, progress), progress)
 
 
 def _scored_with(questions: EvaluationSet, item: Item) -> dict[str, Any]:
@@ -112,10 +144,10 @@ def remembered(
 
 
 def _answer(
-    loaded: LoadedModel, questions: EvaluationSet, batch_tokens: int, progress: Progress
+    loaded: LoadedModel, questions: EvaluationSet, by: str, batch_tokens: int, progress: Progress
 ) -> list[dict[str, Any]]:
     prompts = [loaded.format.prompt_ids(item.prompt) for item in questions.items]
-    if questions.task.spec.evaluate_by == "choices":
+    if by == "choices":
         choices = [item.choices or () for item in questions.items]
         scored = choose(loaded, prompts, choices, batch_tokens=batch_tokens, progress=progress)
         return [

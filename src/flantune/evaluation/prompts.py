@@ -66,11 +66,15 @@ class EvaluationSet:
         """Whether a model is asked to answer, rather than only how likely it finds the right answer."""
         return any(by.measured != "target" for by in metrics_of(self.task))
 
-    def fingerprint(self) -> str:
-        """Identity of the questions and of how they are decoded, for the prediction cache."""
+    def fingerprint(self, by: str | None = None) -> str:
+        """Identity of the questions and of how they are decoded, for the prediction cache.
+
+        Args:
+            by: generation or choices; as the task says by default.
+        """
         turns = [item.prompt.turns if isinstance(item.prompt, Conversation) else None for item in self.items]
         asked = [(item.row, item.prompt, it, item.choices) for item, it in zip(self.items, turns, strict=True)]
-        return digest(asked, self.task.spec.evaluate_by, self.task.spec.max_new_tokens)
+        return digest(asked, by or self.task.spec.evaluate_by, self.task.spec.max_new_tokens)
 
 
 def evaluation_set(

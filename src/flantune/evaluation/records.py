@@ -89,6 +89,8 @@ def task_answers(questions: EvaluationSet, rows: Sequence[Prediction], *, traine
         "method": "greedy",
         "version": DECODING,
     }
+    if all("other" in row for row in rows):
+        decoding |= {"both_scorers": True}
     if not questions.answered:
         decoding |= {"evaluate_by": "target", "max_new_tokens": 0}
     told = {

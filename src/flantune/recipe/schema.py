@@ -232,6 +232,11 @@ class Evaluation(Strict):
         description="Solved rows that stand before each question: of the training split, else of "
         "another than the one evaluated; a task without such a split is asked without.",
     )
+    both_scorers: bool = Field(
+        False,
+        description="Whether tasks with answer_choices are answered both in writing and by the likeliest choice, and "
+        "the gap is shown; the verdict is by the task's own `evaluate_by`.",
+    )
     batch_tokens: int = Field(8192, ge=64, description="Prompt tokens computed at once.")
     resamples: int = Field(9999, ge=99, description="Bootstrap resamples and random flips.")
     margin: float | None = Field(

@@ -63,6 +63,8 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         table.add_row(Text(title, style="bold"))
         for entry in entries:
             _add_entry(table, entry)
+            if "scorers" in entry:
+                _add_scorers(table, entry)
         table.add_section()
     for kind, title in (("seen", "trained"), ("unseen", "other")):
         average = comparison.get("average", {}).get(kind) or {}
@@ -89,6 +91,15 @@ def _add_entry(table: Table, entry: Mapping[str, Any]) -> None:
         Text(f"{change(entry['difference'], unit):<6}{interval(entry['ci'], unit)}"),
         Text(f"{SYMBOLS.get(verdict, '?')} {_cell(verdict)}", style=_STYLES.get(verdict, "")),
     )
+
+
+def _add_scorers(table: Table, entry: Mapping[str, Any]) -> None:
+    """The same answers in writing and by the likeliest choice, and the first less the second, of both models."""
+    unit, sides = entry["unit"], (entry["scorers"]["base"], entry["scorers"]["tuned"])
+    for name, told in (("generation", score), ("choices", score), ("gap", change)):
+        label = name if name == "gap" else f"by {name}"
+        cells = (Text(told(side[name], unit), style="dim") for side in sides)
+        table.add_row(Padding(Text(label, style="dim"), (0, 0, 0, 4)), Text(""), Text(""), *cells)
 
 
 def plan_table(plan: Mapping[str, Any]) -> Table:

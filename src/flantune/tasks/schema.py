@@ -132,6 +132,9 @@ class TaskFile(Strict):
         tuple(FORMATS), min_length=1, description="How solved examples may stand before a question (few-shot prompts)."
     )
     evaluate_by: Literal["generation", "choices"] = "generation"
+    both_scorers: bool = Field(
+        False, description="Also answer the other way than `evaluate_by` says, and show the gap; needs answer_choices."
+    )
     max_new_tokens: int = Field(64, ge=1)
     metrics: tuple[str, ...] = Field(
         min_length=1, description="Names of metrics, the main one first; `module:function` is one of your own."

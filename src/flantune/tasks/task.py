@@ -422,10 +422,11 @@ class Task:
             if wrong is not None:
                 raise FlantuneError(f"{what} is {wrong}", self._at(location))
         own = all(template.answer_choices is not None or template.inverted for template in self.templates)
-        if self.spec.evaluate_by == "choices" and self.spec.answer_choices is None and not own:
-            raise FlantuneError(
-                "evaluate_by: choices needs `answer_choices`; list the possible answers", self.place("evaluate_by")
-            )
+        by_choices = {"evaluate_by": self.spec.evaluate_by == "choices", "both_scorers": self.spec.both_scorers}
+        for key, wanted in by_choices.items():
+            if wanted and self.spec.answer_choices is None and not own:
+                told = f"{key}: {'choices' if key == 'evaluate_by' else 'true'}"
+                raise FlantuneError(f"{told} needs `answer_choices`; list the possible answers", self.place(key))
 
 
 def load_task(
