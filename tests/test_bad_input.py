@@ -170,8 +170,9 @@ TASK_MISTAKES = {
         "mails.yaml",
         "metrics:",
         "metric:",
-        'mails.yaml:4: metric: unknown key "metric"; did you mean "metrics"? (answer_choices, cluster, description, '
-        "empty, evaluate_by, exemplar_formats, fields, language, license, max_new_tokens, metrics, name, ...)",
+        'mails.yaml:4: metric: unknown key "metric"; did you mean "metrics"? (answer_choices, both_scorers, '
+        "cluster, description, empty, evaluate_by, exemplar_formats, fields, language, license, max_new_tokens, "
+        "metrics, ...)",
     ),
     "broken YAML": (
         "mails.yaml",

@@ -116,7 +116,8 @@ def test_a_mistake_in_a_task_is_told_with_line_and_field(tmp_path, part):
 
 ADDED = {
     "cluste: x": 'cluste: unknown key "cluste"; did you mean "cluster"? (answer_choices, both_scorers, '
-    "cluster, description, empty, evaluate_by, exemplar_formats, fields, language, license, max_new_tokens, metrics, ...)",
+    "cluster, description, empty, evaluate_by, exemplar_formats, fields, language, license, max_new_tokens, "
+    "metrics, ...)",
     "max_new_tokens: 0": "max_new_tokens: must be at least 1, not 0",
     "evaluate_by: choices": "evaluate_by: choices needs `answer_choices`; list the possible answers",
     "answer_choices: [true, false]": "answer_choices: true is no text in YAML; put quotes around it",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flantune.errors import FlantuneError
 from flantune.files import write_json
-from flantune.preparation import evaluation_sets, tasks_of, trained_tasks
+from flantune.preparation import evaluation_sets, shown_solved, tasks_of, trained_tasks
 from flantune.progress import Listener, Silent
 from flantune.recipe import Recipe
 from flantune.recipe.load import run_name
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 SAME = 1e-9
 
 
-def evaluated(recipe: Recipe, model: str, out: Path, *, listener: Listener | None = None) -> Side:
+def evaluated(
+    recipe: Recipe, model: str, out: Path, *, baseline: bool = False, listener: Listener | None = None
+) -> Side:
     """Answers of one model to the recipe's evaluation rows, each with its scores, kept below `out`.
 
     Args:
         recipe: Names tasks, rows and seed.
         model: Embedded name, folder or hub name.
         out: Folder for `TASK.jsonl` and `settings.json`.
+        baseline: Whether the model is what others are compared with, and so asked behind solved examples too, where the
+            recipe says so.
         listener: Who is told how far it is.
     """
     from flantune.evaluation.compare import row_scores
@@ -38,7 +42,7 @@ def evaluated(recipe: Recipe, model: str, out: Path, *, listener: Listener | Non
     from flantune.evaluation.metrics import metrics_of
     from flantune.evaluation.predict import measure, predictions
     from flantune.evaluation.records import Side, task_answers, write_side
-    from flantune.evaluation.second_answers import answer_otherwise
+    from flantune.evaluation.second_answers import answer_otherwise, answer_with_exemplars
     from flantune.models.load import load_model, model_digest
 
     listener = listener or Silent()
@@ -56,22 +60,25 @@ def evaluated(recipe: Recipe, model: str, out: Path, *, listener: Listener | Non
         report=listener.say,
     )
     identity = model_digest(loaded, revision)
-    listener.phase(f"evaluating {Path(model).name if Path(model).is_dir() else model}", sum(len(s.items) for s in sets))
+    shown = shown_solved(recipe, sets, loaded.format) if baseline and recipe.evaluation.few_shot_baseline else []
+    rows = sum(len(each.items) for each in (*sets, *shown))
+    listener.phase(f"evaluating {Path(model).name if Path(model).is_dir() else model}", rows)
     tasks = []
     kept: dict[str, Any] = {
         "batch_tokens": recipe.evaluation.batch_tokens,
         "cache": cache_folder() / "predictions",
         "model_digest": identity,
     }
-    for questions in sets:
-        made = predictions(
-            loaded,
-            questions,
-            progress=lambda count, name=questions.task.name: listener.advance(count, name),
-            **kept,
-        )
+    for number, questions in enumerate(sets):
+
+        def progress(count: int, name: str = questions.task.name) -> None:
+            listener.advance(count, name)
+
+        made = predictions(loaded, questions, progress=progress, **kept)
         if recipe.evaluation.both_scorers or questions.task.spec.both_scorers:
             answer_otherwise(loaded, questions, made, **kept)
+        if shown:
+            answer_with_exemplars(loaded, shown[number], made, progress=progress, **kept)
         measure_targets(loaded, questions, made, **kept)
         measure(questions, made)
         for row, scores in zip(made, row_scores(metrics_of(questions.task), made), strict=True):
@@ -189,7 +196,8 @@ def compared_models(
                 raise FlantuneError(f"nothing says what to ask {model}; name a recipe with --recipe")
             folder = Path(model) / "model" if Path(model) in runs else Path(model)
             name = str(folder) if Path(model) in runs else model
-            kept = evaluated(asked, name, out / f"{number + 1}-{run_name(Path(model).name)}", listener=listener)
+            kept_in = out / f"{number + 1}-{run_name(Path(model).name)}"
+            kept = evaluated(asked, name, kept_in, baseline=number == 0, listener=listener)
         sides.append(kept.only(tasks) if tasks else kept)
     made = compare_all(sides[0], sides[1:], resampling(sides[0].settings))
     write_json(out / "comparisons.json", made)

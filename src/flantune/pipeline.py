@@ -264,7 +264,8 @@ def _compared(run: Path, listener: Listener) -> dict[str, Any]:
     recipe = read_recipe(run)
     if not (run / "model").exists():
         raise FlantuneError(f"the run is not trained to its end; flantune train --resume {run}", run)
-    evaluate(recipe, recipe.model.name, run / "evaluation" / "base", listener=listener)
+    base = run / "evaluation" / "base"
+    assessment.evaluated(recipe, recipe.model.name, base, baseline=True, listener=listener)
     evaluate(recipe, str(run / "model"), run / "evaluation" / "tuned", listener=listener)
     comparison = assessment.compared(run)
     write_json(run / "comparison.json", comparison)

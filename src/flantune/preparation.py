@@ -32,7 +32,7 @@ from flantune.tasks.sources import Rows
 from flantune.validation_rows import ValidatedTask, validated_tasks
 
 if TYPE_CHECKING:
-    from flantune.evaluation.prompts import EvaluationSet
+    from flantune.evaluation.prompts import EvaluationSet, Item
     from flantune.models.prompt_format import PromptFormat
 
 ROWS_TO_WAIT_FOR = 20_000  # a few seconds
@@ -496,6 +496,33 @@ def evaluation_sets(recipe: Recipe, trained: Sequence[Task], unseen: Sequence[Ta
     ]
 
 
+def shown_solved(recipe: Recipe, sets: Sequence[EvaluationSet], encoder: PromptFormat) -> list[EvaluationSet]:
+    """The same questions behind `evaluation.few_shot_baseline` solved examples each, or as many as fit the model."""
+    from flantune.evaluation.prompts import evaluation_set
+
+    chosen, found = recipe.evaluation, []
+    for asked in sets:
+        items = list(asked.items)
+        waiting, count = set(range(len(items))), chosen.few_shot_baseline
+        while waiting and count:
+            given = {"rows": chosen.rows, "templates": chosen.templates, "seed": recipe.seed, "exemplars": count}
+            shown = evaluation_set(asked.task, split=chosen.split, **given).items
+            for number in sorted(waiting):
+                tokens = tokens_needed(shown[number], asked.task, encoder)
+                if encoder.positions is None or tokens <= encoder.positions:
+                    items[number] = shown[number]
+                    waiting.remove(number)
+            count -= 1
+        found.append(replace(asked, items=tuple(items)))
+    return found
+
+
+def tokens_needed(item: Item, task: Task, encoder: PromptFormat) -> int:
+    """Positions that a model needs for a question and its longest answer."""
+    given, answered = len(encoder.prompt_ids(item.prompt)), task.spec.max_new_tokens
+    return max(given, len(encoder.target_head) + answered) if encoder.paired else given + answered
+
+
 def check_questions(questions: Sequence[EvaluationSet], encoder: PromptFormat) -> None:
     """Scores the right answers and measures the prompts, so that what cannot be evaluated is told before training.
 
@@ -518,8 +545,7 @@ def check_questions(questions: Sequence[EvaluationSet], encoder: PromptFormat) -
         if encoder.positions is None:
             continue
         for item in asked.items:
-            given, answered = len(encoder.prompt_ids(item.prompt)), task.spec.max_new_tokens
-            tokens = max(given, len(encoder.target_head) + answered) if encoder.paired else given + answered
+            tokens = tokens_needed(item, task, encoder)
             if tokens > encoder.positions:
                 raise FlantuneError(
                     f"row {item.row} of task {task.name} needs {tokens} tokens with its answer, but the model has "

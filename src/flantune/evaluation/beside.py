@@ -13,12 +13,20 @@ from flantune.evaluation.statistics import paired_difference
 
 
 def baselines(by: Metric, asked: TaskAnswers) -> dict[str, float | None]:
-    """Scores of two models that need no training: the most frequent answer, and a copy of the input.
+    """Scores of what was not trained: the most frequent answer, a copy of the input, the model behind solved examples.
 
-    None where there is no such answer, or where the metric scores answers only when they are made.
+    None where there is no such answer, or where the metric scores answers only when they are made; `few_shot` is left
+    out where the model was not asked so.
     """
-    if by.measured:
-        return {"majority": None, "copy": None}
+    rows, found = asked.rows, {} if by.measured else _constant(by, asked)
+    found = {"majority": None, "copy": None} | found
+    if all("few_shot" in row for row in rows):
+        shown = [{**row, **row["few_shot"]} for row in rows]
+        found["few_shot"] = float(by.score(record_statistics(by, shown).sum(axis=0)))
+    return found
+
+
+def _constant(by: Metric, asked: TaskAnswers) -> dict[str, float | None]:
     rows = asked.rows
 
     def score(texts: Sequence[str]) -> float:

@@ -232,6 +232,13 @@ class Evaluation(Strict):
         description="Solved rows that stand before each question: of the training split, else of "
         "another than the one evaluated; a task without such a split is asked without.",
     )
+    few_shot_baseline: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Solved rows, as of `exemplars`, behind which the base is asked the same questions once more, as a "
+        "baseline; as many as fit the model. 0: none, since it takes time.",
+    )
     both_scorers: bool = Field(
         False,
         description="Whether tasks with answer_choices are answered both in writing and by the likeliest choice, and "

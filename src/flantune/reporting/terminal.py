@@ -63,6 +63,9 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         table.add_row(Text(title, style="bold"))
         for entry in entries:
             _add_entry(table, entry)
+            if "few_shot" in entry.get("baselines", {}):
+                few = Text(score(entry["baselines"]["few_shot"], entry["unit"]), style="dim")
+                table.add_row(Padding(Text("base, few-shot", style="dim"), (0, 0, 0, 4)), Text(""), Text(""), few)
             if "scorers" in entry:
                 _add_scorers(table, entry)
         table.add_section()
