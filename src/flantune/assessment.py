@@ -18,6 +18,7 @@ from flantune.settings import cache_folder
 
 if TYPE_CHECKING:
     from flantune.evaluation.compare import Resampling
+    from flantune.evaluation.prompts import EvaluationSet
     from flantune.evaluation.records import Side
 
 # A number from files and the same number from comparison.json, whose resampling may have run on other hardware.
@@ -42,12 +43,21 @@ def evaluated(
     from flantune.evaluation.metrics import metrics_of
     from flantune.evaluation.predict import measure, predictions
     from flantune.evaluation.records import Side, task_answers, write_side
+    from flantune.evaluation.sampling import repeated
     from flantune.evaluation.second_answers import answer_otherwise, answer_with_exemplars
     from flantune.models.load import load_model, model_digest
 
     listener = listener or Silent()
     trained = trained_tasks(recipe)
-    sets = evaluation_sets(recipe, trained, tasks_of(recipe.unseen, recipe))
+    drawn = recipe.evaluation.sampling
+
+    def asked(questions: EvaluationSet) -> EvaluationSet:
+        if drawn is None:
+            return questions
+        seed = drawn.seed if drawn.seed is not None else recipe.seed
+        return repeated(questions, drawn.temperature, drawn.top_p, drawn.repeats, seed)
+
+    chosen = evaluation_sets(recipe, trained, tasks_of(recipe.unseen, recipe))
     names = {task.name for task in trained}
     choice = recipe.model
     revision = choice.revision if model == choice.name or Path(model).is_dir() else None
@@ -60,7 +70,8 @@ def evaluated(
         report=listener.say,
     )
     identity = model_digest(loaded, revision)
-    shown = shown_solved(recipe, sets, loaded.format) if baseline and recipe.evaluation.few_shot_baseline else []
+    shown = shown_solved(recipe, chosen, loaded.format) if baseline and recipe.evaluation.few_shot_baseline else []
+    sets, shown = list(map(asked, chosen)), list(map(asked, shown))
     rows = sum(len(each.items) for each in (*sets, *shown))
     listener.phase(f"evaluating {Path(model).name if Path(model).is_dir() else model}", rows)
     tasks = []

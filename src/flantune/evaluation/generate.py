@@ -1,4 +1,4 @@
-"""Answers of a model: greedy generation and log-likelihood of choices.
+"""Answers of a model: generation, greedy or sampled, and log-likelihood of choices.
 
 Prompts of a batch run as one stream without padding; then one token a row, finished rows leaving the batch. Batches
 hold prompts of like length. A row's answer does not depend on its batch, up to the rounding of matrix products: in
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from flantune.evaluation.encoded_prompts import EncodedPrompts
 from flantune.evaluation.kv_store import KeyValueStore
+from flantune.evaluation.sampling import Sampler
 from flantune.evaluation.unpacked_answers import UnpackedAnswers
 from flantune.models.load import LoadedModel
 from flantune.models.unpacked import layout_of
@@ -105,8 +106,9 @@ def generate(
     batch_tokens: int = 8192,
     progress: Progress = lambda count: None,
     each_token: Callable[[int, Sequence[int]], None] | None = None,
+    sampler: Sampler | None = None,
 ) -> list[Answer]:
-    """Greedy answers, in the order of the prompts.
+    """Greedy answers, or sampled ones, in the order of the prompts.
 
     Args:
         loaded: The model.
@@ -115,6 +117,7 @@ def generate(
         batch_tokens: Prompt tokens computed at once.
         progress: Called with the number of prompts just answered.
         each_token: Called after each token with the prompt's number and all tokens of its answer so far.
+        sampler: Draws the tokens of each prompt's answer; the likeliest are taken by default.
     """
     model, ends = loaded.model, set(loaded.format.stop_ids)
     answers: list[Answer | None] = [None] * len(prompts)
@@ -127,7 +130,7 @@ def generate(
         live = list(batch)
         written: dict[int, list[int]] = {i: [] for i in batch}
         for count in range(1, max_new_tokens + 1):
-            tokens = logits.argmax(-1).cpu()
+            tokens = (logits.argmax(-1) if sampler is None else sampler.tokens(logits, live, count)).cpu()
             going = []
             for place, (number, token) in enumerate(zip(live, tokens.tolist(), strict=True)):
                 if token in ends:

@@ -11,6 +11,7 @@ from flantune.errors import FlantuneError
 from flantune.evaluation.generate import Progress, choose, generate
 from flantune.evaluation.metrics import Metric, metrics_of
 from flantune.evaluation.prompts import EvaluationSet, Item
+from flantune.evaluation.sampling import sampler
 from flantune.files import digest, read_json_lines, write_json_lines
 from flantune.models.load import LoadedModel
 
@@ -49,6 +50,7 @@ def predictions(
             "template": item.template,
             "template_kind": item.template_kind,
             "exemplars": item.exemplars,
+            **({"repeat": item.repeat} if questions.sampled else {}),
             "prompt": item.prompt,
             **said(item, answer),
             "references": list(item.references),
@@ -164,6 +166,7 @@ def _answer(
         max_new_tokens=questions.task.spec.max_new_tokens,
         batch_tokens=batch_tokens,
         progress=progress,
+        sampler=sampler(questions),
     )
     return [
         {"prediction": answer.text.strip(), "finished": answer.finished, "choice_scores": None} for answer in answers

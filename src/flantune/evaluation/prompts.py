@@ -35,6 +35,7 @@ class Item:
         place: Where the row stands.
         exemplars: Number of solved examples that the prompt shows.
         answer: Regular expression that finds the answer in what a model says; None: all of it.
+        repeat: Which of several sampled answers to the row this is, from 0.
     """
 
     row: str
@@ -48,6 +49,7 @@ class Item:
     place: str = ""
     exemplars: int = 0
     answer: str | None = None
+    repeat: int = 0
 
     def answer_in(self, text: str) -> str:
         """The part of a model's text that is scored."""
@@ -56,10 +58,17 @@ class Item:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """The items of one task, in the order of the rows."""
+    """The items of one task, in the order of the rows.
+
+    Attributes:
+        task: The task.
+        items: What is asked.
+        sampled: Temperature, top_p and seed of sampled answers; None where they are greedy.
+    """
 
     task: Task
     items: tuple[Item, ...]
+    sampled: tuple[float, float, int] | None = None
 
     @property
     def answered(self) -> bool:
@@ -74,7 +83,9 @@ class EvaluationSet:
         """
         turns = [item.prompt.turns if isinstance(item.prompt, Conversation) else None for item in self.items]
         asked = [(item.row, item.prompt, it, item.choices) for item, it in zip(self.items, turns, strict=True)]
-        return digest(asked, by or self.task.spec.evaluate_by, self.task.spec.max_new_tokens)
+        by = by or self.task.spec.evaluate_by
+        drawn = [(self.sampled, [item.repeat for item in self.items])] if self.sampled and by == "generation" else []
+        return digest(asked, by, self.task.spec.max_new_tokens, *drawn)
 
 
 def evaluation_set(

@@ -20,7 +20,7 @@ KEPT = "kept_abilities"  # the cluster of tasks that ask whether something was f
 SETTINGS = "settings.json"
 # What must be equal on both sides of a comparison, of the whole evaluation and of each row.
 ALIKE = ("system", "precision", "batch_tokens")
-ROW = ("row", "template", "exemplars", "prompt", "references", "choices", "fields")
+ROW = ("row", "repeat", "template", "exemplars", "prompt", "references", "choices", "fields")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class TaskAnswers:
         cluster: Its cluster.
         group: Trained on; not trained on; or an ability that should be kept.
         metrics: Names, the main one first.
-        decoding: How answers were made: `evaluate_by`, `max_new_tokens`, `method`, `version`.
+        decoding: How answers were made: `evaluate_by`, `max_new_tokens`, `method`, `version`; of sampled ones also
+            `temperature`, `top_p`, `seed`, `repeats`.
         rows: One a row, as `predict.predictions` makes them.
         told: What is said of metrics that are not flantune's: name to `higher_is_better`, `unit`, `signature`.
     """
@@ -89,6 +90,10 @@ def task_answers(questions: EvaluationSet, rows: Sequence[Prediction], *, traine
         "method": "greedy",
         "version": DECODING,
     }
+    if questions.sampled is not None:
+        repeats = 1 + max(item.repeat for item in questions.items)
+        drawn = dict(zip(("temperature", "top_p", "seed"), questions.sampled, strict=True))
+        decoding |= {"method": "sampling", **drawn, "repeats": repeats}
     if all("other" in row for row in rows):
         decoding |= {"both_scorers": True}
     if not questions.answered:

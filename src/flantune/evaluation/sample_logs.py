@@ -24,7 +24,9 @@ def _sample(number: int, row: Mapping[str, Any], asked: TaskAnswers) -> dict[str
     doc = {key: row[key] for key in ("row", "template", "references", "choices", "fields") if key in row}
     target, prompt, scored = row["references"][0], row["prompt"], row["choice_scores"]
     if scored is None:
-        requests = [[prompt, {"until": [], "max_gen_toks": asked.decoding["max_new_tokens"], "do_sample": False}]]
+        drawn = {key: asked.decoding[key] for key in ("temperature", "top_p") if key in asked.decoding}
+        most = asked.decoding["max_new_tokens"]
+        requests = [[prompt, {"until": [], "max_gen_toks": most, "do_sample": bool(drawn), **drawn}]]
         answers: list[Any] = [[row.get("text", row["prediction"])]]
         filtered: list[Any] = [row["prediction"]]
     else:

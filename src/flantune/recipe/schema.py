@@ -217,6 +217,17 @@ class Training(Strict):
         return self
 
 
+class Sampling(Strict):
+    """How written answers are drawn, where the likeliest token each time is not what is wanted."""
+
+    temperature: float = Field(1.0, gt=0, le=100, description="What the logits are divided by.")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Tokens are drawn among the likeliest that together reach this probability."
+    )
+    repeats: int = Field(1, ge=1, le=1000, description="Answers to each question; those of one row count as one pair.")
+    seed: int | None = Field(None, ge=0, description="Of the draws; the recipe's by default.")
+
+
 class Evaluation(Strict):
     """What base and tuned model are compared on."""
 
@@ -231,6 +242,9 @@ class Evaluation(Strict):
         le=64,
         description="Solved rows that stand before each question: of the training split, else of "
         "another than the one evaluated; a task without such a split is asked without.",
+    )
+    sampling: Sampling | None = Field(
+        None, description="Written answers are sampled; by default they are greedy, the likeliest token each time."
     )
     few_shot_baseline: int = Field(
         0,
