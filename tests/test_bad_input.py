@@ -31,9 +31,9 @@ STARTERS = (
     "starter/instructions, starter/intent, starter/kept_behaviour, starter/kept_knowledge, starter/review_rating"
 )
 METRICS = (
-    "accuracy, balanced_accuracy, bleu, chrf, code_parses, edit_similarity, entity_f1, entity_f1_partial, exact_match, "
-    "json_field_f1, json_valid, length_ratio, macro_f1, mean_absolute_error, pearson, perplexity, quadratic_kappa, "
-    "rouge1, rouge2, rougeL, rougeLsum, rules_passed, spearman, ter, token_f1"
+    "accuracy, balanced_accuracy, bleu, chrf, code_parses, code_passes, edit_similarity, entity_f1, entity_f1_partial, "
+    "exact_match, json_field_f1, json_valid, length_ratio, macro_f1, mean_absolute_error, pearson, perplexity, "
+    "quadratic_kappa, rouge1, rouge2, rougeL, rougeLsum, rules_passed, spearman, ter, token_f1"
 )
 
 

@@ -55,7 +55,7 @@ def test_table_names_each_metric_by_its_own_name():
         *("rouge1", "rouge2", "rougeL", "exact_match", "accuracy", "macro_f1", "mean_absolute_error", "bleu"),
         *("chrf", "token_f1", "entity_f1", "length_ratio", "rules_passed", "rougeLsum", "ter", "edit_similarity"),
         *("balanced_accuracy", "quadratic_kappa", "pearson", "spearman", "entity_f1_partial", "json_valid"),
-        *("json_field_f1", "code_parses", "perplexity"),
+        *("json_field_f1", "code_parses", "code_passes", "perplexity"),
     }
 
 

@@ -309,7 +309,7 @@ class Recipe(Strict):
     allow_code: bool = Field(
         False,
         description="Whether Python functions that task files name (the transform `python`, metrics of your own) may "
-        "run.",
+        "run, and, shut in, what a model writes (the metric `code_passes`).",
     )
     code_folder: str | None = Field(
         None,

@@ -47,12 +47,14 @@ def metric(name: str, task: Task | None = None) -> Metric:
         FlantuneError: No metric has this name (the message offers the nearest), or it names code that may not run or
             cannot be used.
     """
-    if name in METRICS:
-        return METRICS[name]
+    found = METRICS.get(name)
+    if task is not None and not task.allow_code and (":" in name or (found is not None and found.runs_answers)):
+        runs, trust = ("code", " if you trust it") if found is None else ("what a model writes", "")
+        remedy = f"say `allow_code: true` in the recipe{trust}" if task.trusted else "others' tasks may not"
+        raise FlantuneError(f'metric "{name}" runs {runs}; {remedy}')
+    if found is not None:
+        return found
     if ":" in name and task is not None:
-        if not task.allow_code:
-            remedy = "say `allow_code: true` in the recipe if you trust it" if task.trusted else "others' tasks may not"
-            raise FlantuneError(f'metric "{name}" runs code; {remedy}')
         return metric_at_path(name, task.code_folders)
     installed = installed_metrics()
     named(name, {**METRICS, **installed}, "metric", show=len(METRICS) + len(installed))

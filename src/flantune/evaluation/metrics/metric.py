@@ -40,6 +40,7 @@ class Metric:
         fields: The row's fields that `statistics` reads; None where it may read any.
         measured: Its row statistics are kept with the answers, since they follow from more than texts. "answer": from
             code that looks at the answer; "target": from the model, which tells how likely it finds the right answer.
+        runs_answers: Whether answers are run as programs.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Metric:
     answer_valid: Callable[[str, Sequence[str] | None], bool] | None = None
     fields: tuple[str, ...] | None = ()
     measured: Literal[False, "answer", "target"] = False
+    runs_answers: bool = False
 
 
 def divide(numerator: FloatArray, denominator: FloatArray, empty: float = math.nan) -> FloatArray:

@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import re
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -204,6 +205,23 @@ def _parser(language: str) -> Any:
     return tree_sitter.Parser(tree_sitter.Language(grammar.language()))
 
 
+def _code_passes(
+    prediction: str,
+    references: Sequence[str],
+    row: Mapping[str, Any] | None = None,
+    answer_choices: Sequence[str] | None = None,
+) -> FloatArray:
+    """(1 if the row's `setup`, the answer and the row's `tests` run to their end, 1); each is a text or a list."""
+    from flantune.evaluation.metrics.code_runner import program_runner
+
+    parts = [(row or {}).get(name) for name in ("setup", "tests")]
+    setup, tests = ([part] if isinstance(part, str) else list(part or ()) for part in parts)
+    if not any(map(str.strip, tests)):
+        raise FlantuneError('metric "code_passes" needs code in the field "tests" of each row')
+    code = _unfenced(prediction)
+    return np.array([float(bool(code.strip()) and program_runner().passes([*setup, code, *tests])), 1.0])
+
+
 STRUCTURE_METRICS = (
     Metric("entity_f1", True, "0-100", "micro|exact type and text", _entity_counts, _entity_f1),
     Metric(
@@ -232,5 +250,16 @@ STRUCTURE_METRICS = (
         _code_parses,
         percent,
         fields=("language",),
+    ),
+    Metric(
+        "code_passes",
+        True,
+        "0-100",
+        f"fence allowed|python {sys.version_info.major}.{sys.version_info.minor}|5 s|512 MiB|no files",
+        _code_passes,
+        percent,
+        fields=("setup", "tests"),
+        measured="answer",
+        runs_answers=True,
     ),
 )
