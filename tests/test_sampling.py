@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from flantune import FlantuneError, Recipe
 from flantune import pipeline as api
-from flantune.assessment import compared_models, evaluated, recomputed
+from flantune.assessment import compared_models, evaluated, recomputed, resampling
+from flantune.evaluation.compare import scores
 from flantune.evaluation.generate import generate
 from flantune.evaluation.sampling import Sampler
 from flantune.mixture.permutation import key_of
@@ -129,6 +130,7 @@ def test_the_same_is_sampled_again_without_the_cache_and_a_model_against_itself_
     side = evaluated(recipe, str(folder / "tiny"), tmp_path / "again")
     kept = rows_of(folder / "run" / "evaluation" / "base" / "words.jsonl")
     assert [row["prediction"] for row in side.tasks[0].rows] == [row["prediction"] for row in kept]
+    assert {each["task"]: each["n"] for each in scores(side, resampling(side.settings))}["words"] == 12
     made = compared_models([str(tmp_path / "again")] * 2, out=tmp_path / "out")[0]
     assert {entry["difference"] for entry in made["tasks"]} == {0.0}
 

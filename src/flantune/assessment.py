@@ -40,7 +40,6 @@ def evaluated(
     """
     from flantune.evaluation.compare import row_scores
     from flantune.evaluation.likelihood import measure_targets
-    from flantune.evaluation.metrics import metrics_of
     from flantune.evaluation.predict import measure, predictions
     from flantune.evaluation.records import Side, task_answers, write_side
     from flantune.evaluation.sampling import repeated
@@ -92,7 +91,7 @@ def evaluated(
             answer_with_exemplars(loaded, shown[number], made, progress=progress, **kept)
         measure_targets(loaded, questions, made, **kept)
         measure(questions, made)
-        for row, scores in zip(made, row_scores(metrics_of(questions.task), made), strict=True):
+        for row, scores in zip(made, row_scores(questions.metrics, made), strict=True):
             row["scores"] = scores
         tasks.append(task_answers(questions, made, trained=questions.task.name in names))
     parameter = next(loaded.model.parameters())

@@ -529,12 +529,11 @@ def check_questions(questions: Sequence[EvaluationSet], encoder: PromptFormat) -
     Raises:
         FlantuneError: A metric that cannot score the task's own references, or a prompt that is too long for the model.
     """
-    from flantune.evaluation.metrics import metrics_of
     from flantune.evaluation.predict import row_statistics
 
     for asked in questions:
         task = asked.task
-        for number, by in enumerate(metrics_of(task)):
+        for number, by in enumerate(asked.metrics):
             if by.measured == "target":
                 continue
             try:

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from flantune.errors import FlantuneError
-from flantune.evaluation.metrics import metrics_of
 from flantune.evaluation.predict import predictions
 from flantune.evaluation.scale import best_constant, on_one_scale, score_of
 from flantune.files import disk_errors, read_json_lines, write_json_lines
@@ -82,7 +81,7 @@ def measured(
             if task.questions is None:
                 continue
             texts = _answers(learner, task, batch_tokens, ranks)
-            by = [each for each in metrics_of(task.questions.task) if each.measured != "target"]  # that is the loss
+            by = [each for each in task.questions.metrics if each.measured != "target"]  # that is the loss
             scores[task.name] = {each.name: score_of(task.questions, texts, each) for each in by}
             if by:
                 constant = best_constant(task.questions, by[0])

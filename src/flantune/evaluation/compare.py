@@ -232,7 +232,8 @@ def scores(side: Side, by: Resampling) -> list[dict[str, Any]]:
             }
             low, high = single_interval(stats, used.score, **drawn)
             score = float(used.score(stats.sum(axis=0)))
-            entry = {"task": it.task, "metric": used.name, "n": len(stats), "score": score, "ci": [low, high]}
+            n = len(set(drawn["groups"]))
+            entry = {"task": it.task, "metric": used.name, "n": n, "score": score, "ci": [low, high]}
             told.append(entry | scorers(used, {"model": it}, **drawn))
     return told
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from flantune.evaluation.generate import batches_by_length
-from flantune.evaluation.metrics import metrics_of
 from flantune.evaluation.predict import DECODING, Prediction, precision_of, remembered
 from flantune.evaluation.prompts import EvaluationSet
 from flantune.files import digest
@@ -55,7 +54,7 @@ def measure_targets(
 
     Arguments as of `predict.predictions`, which made the rows.
     """
-    names = [by.name for by in metrics_of(questions.task) if by.measured == "target"]
+    names = [by.name for by in questions.metrics if by.measured == "target"]
     if not names:
         return
     prompts, targets = [item.prompt for item in questions.items], [item.references[0] for item in questions.items]

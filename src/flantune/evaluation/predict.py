@@ -9,7 +9,7 @@ from typing import Any
 from flantune.cache import added, used
 from flantune.errors import FlantuneError
 from flantune.evaluation.generate import Progress, choose, generate
-from flantune.evaluation.metrics import Metric, metrics_of
+from flantune.evaluation.metrics import Metric
 from flantune.evaluation.prompts import EvaluationSet, Item
 from flantune.evaluation.sampling import sampler
 from flantune.files import digest, read_json_lines, write_json_lines
@@ -102,7 +102,7 @@ def _scored_with(questions: EvaluationSet, item: Item) -> dict[str, Any]:
     The part is [start, end] in characters.
     """
     told: dict[str, Any] = {}
-    wanted = [by.fields for by in metrics_of(questions.task)]
+    wanted = [by.fields for by in questions.metrics]
     if any(fields is None for fields in wanted):
         told["fields"] = dict(item.values)
     elif names := [name for fields in wanted for name in fields or () if name in item.values]:
@@ -196,7 +196,7 @@ def measure(questions: EvaluationSet, rows: Sequence[Prediction]) -> None:
     Raises:
         FlantuneError: A metric cannot score a row.
     """
-    for by in metrics_of(questions.task):
+    for by in questions.metrics:
         if by.measured == "answer":
             found = row_statistics(by, questions, [row["prediction"] for row in rows])
             for row, numbers in zip(rows, found.tolist(), strict=True):

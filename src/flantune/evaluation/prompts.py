@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from flantune.errors import FlantuneError
-from flantune.evaluation.metrics import metrics_of
+from flantune.evaluation.metrics import Metric, metrics_of
 from flantune.files import digest
 from flantune.mixture.few_shot import Question, chosen_format, exemplar_split, with_exemplars
 from flantune.mixture.permutation import key_of, permuted
@@ -70,10 +71,15 @@ class EvaluationSet:
     items: tuple[Item, ...]
     sampled: tuple[float, float, int] | None = None
 
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The task's metrics, the main one first."""
+        return tuple(metrics_of(self.task))
+
     @property
     def answered(self) -> bool:
         """Whether a model is asked to answer, rather than only how likely it finds the right answer."""
-        return any(by.measured != "target" for by in metrics_of(self.task))
+        return any(by.measured != "target" for by in self.metrics)
 
     def fingerprint(self, by: str | None = None) -> str:
         """Identity of the questions and of how they are decoded, for the prediction cache.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flantune.errors import FlantuneError
-from flantune.evaluation.metrics import METRICS, Metric, kept_metric, metric, metrics_of
+from flantune.evaluation.metrics import METRICS, Metric, kept_metric, metric
 from flantune.evaluation.predict import DECODING, Prediction
 from flantune.evaluation.prompts import EvaluationSet
 from flantune.files import read_json_lines, write_json, write_json_lines
@@ -100,7 +100,7 @@ def task_answers(questions: EvaluationSet, rows: Sequence[Prediction], *, traine
         decoding |= {"evaluate_by": "target", "max_new_tokens": 0}
     told = {
         by.name: {key: getattr(by, key) for key in ("higher_is_better", "unit", "signature")}
-        for by in metrics_of(questions.task)
+        for by in questions.metrics
         if by.name not in METRICS
     }
     return TaskAnswers(questions.task.name, spec.cluster, group, tuple(spec.metrics), decoding, rows, told)
