@@ -19,8 +19,12 @@ from flantune.evaluation.compare import scores
 from flantune.evaluation.metrics import metric
 from flantune.evaluation.metrics.code_runner import ProgramRunner
 from flantune.evaluation.metrics.code_worker import ALLOWED
+from flantune.evaluation.predict import row_statistics
+from flantune.evaluation.prompts import evaluation_set
+from flantune.tasks import load_task
 from runs import command, write_recipe
 
+ROOT = Path(__file__).parent.parent
 DATA = Path("/work/shared/data/human_eval/human_eval.jsonl.gz")
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine not in ALLOWED, reason="no filters of system calls known here"
@@ -102,6 +106,18 @@ def test_all_solutions_of_humaneval_pass_and_none_that_answers_nothing(runner):
         for row in rows:
             answer = row["prompt"] + (row[body] if body else "    return None\n")
             assert runner.passes([answer, row["test"], f"check({row['entry_point']})"]) is passes, row["task_id"]
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="no HumanEval here")
+def test_the_right_answers_of_the_humaneval_example_pass_their_computed_tests(tmp_path):
+    text = (ROOT / "examples" / "tasks" / "code_generation" / "human_eval.yaml").read_text(encoding="utf-8")
+    (tmp_path / "human_eval.yaml").write_text(text.replace("[chrf, bleu]", "[code_passes]"), encoding="utf-8")
+    task = load_task(tmp_path / "human_eval.yaml", {"DATA": str(DATA.parent.parent)}, allow_code=True)
+    asked = evaluation_set(task, split="test", rows=40, templates="all", seed=0)
+    right = row_statistics(asked.metrics[0], asked, [item.references[0] for item in asked.items])
+    assert right.tolist() == [[1, 1]] * 40
+    others = [item.references[0] for item in asked.items[1:]]
+    assert row_statistics(asked.metrics[0], asked, [*others, "x = 1"])[:, 0].sum() < 5
 
 
 def test_whoever_is_killed_leaves_no_program_behind(tmp_path):

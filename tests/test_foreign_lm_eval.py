@@ -274,7 +274,7 @@ def test_a_mistake_in_an_included_file_names_that_file(tmp_path):
     (tmp_path / "_base").write_text(OPEN + "repeats: 64\n")
     (tmp_path / "task.yaml").write_text("include: _base\n")
     assert told(lm_eval_task, tmp_path / "task.yaml") == (
-        f"{tmp_path}/_base:16: repeats: has no equal in flantune, which asks each row once; leave it out"
+        f"{tmp_path}/_base:16: repeats: is the recipe's to say (`evaluation.sampling.repeats`); leave it out"
     )
 
 
@@ -314,9 +314,10 @@ NO_CODE = "flantune runs no code of a task file; write it as Jinja here, or as a
         ("doc_to_image: image", "doc_to_image: has no equal in flantune; flantune reads text only; leave it out"),
         (
             "unsafe_code: true",
-            "unsafe_code: has no equal in flantune; flantune runs no code that a model wrote; leave it out",
+            "unsafe_code: has no equal in flantune; code that a model wrote runs in tasks of your own alone (metric "
+            "code_passes); leave it out",
         ),
-        ("repeats: 2", "repeats: has no equal in flantune, which asks each row once; leave it out"),
+        ("repeats: 2", "repeats: is the recipe's to say (`evaluation.sampling.repeats`); leave it out"),
         (
             "filter_list: [{name: a, filter: []}, {name: b, filter: []}]",
             "filter_list: several ways to find one answer have no equal in flantune; keep one of them",
@@ -422,15 +423,15 @@ def test_a_value_without_an_equal_is_refused_by_name(refused, key, line, message
     [
         (
             "  do_sample: true",
-            "generation_kwargs.do_sample: has no equal in flantune, which answers greedily; leave it out",
+            "generation_kwargs.do_sample: is the recipe's to say (`evaluation.sampling`); leave it out",
         ),
         (
             "  temperature: 0.7",
-            "generation_kwargs.temperature: has no equal in flantune, which answers greedily; leave it out",
+            "generation_kwargs.temperature: is the recipe's to say (`evaluation.sampling`); leave it out",
         ),
         (
             "  num_beams: 4",
-            "generation_kwargs.num_beams: has no equal in flantune, which answers greedily; leave it out",
+            "generation_kwargs.num_beams: has no equal in flantune; leave it out",
         ),
         ("  max_gen_toks: 0", "generation_kwargs.max_gen_toks: a whole number of at least 1 is wanted"),
     ],

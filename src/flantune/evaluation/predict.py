@@ -104,9 +104,9 @@ def _scored_with(questions: EvaluationSet, item: Item) -> dict[str, Any]:
     told: dict[str, Any] = {}
     wanted = [by.fields for by in questions.metrics]
     if any(fields is None for fields in wanted):
-        told["fields"] = dict(item.values)
-    elif names := [name for fields in wanted for name in fields or () if name in item.values]:
-        told["fields"] = {name: item.values[name] for name in names}
+        told["fields"] = item.fields
+    elif names := [name for fields in wanted for name in fields or () if name in item.fields]:
+        told["fields"] = {name: item.fields[name] for name in names}
     written = questions.answered and questions.task.spec.evaluate_by == "generation"
     if written and (start := item.prompt.find(item.copied)) >= 0:
         told["copied"] = [start, start + len(item.copied)]
@@ -184,7 +184,7 @@ def row_statistics(by: Metric, questions: EvaluationSet, texts: Sequence[str]) -
     found = []
     for text, item in zip(texts, questions.items, strict=True):
         try:
-            found.append(by.statistics(text, item.references, item.values, item.choices))
+            found.append(by.statistics(text, item.references, item.fields, item.choices))
         except FlantuneError as error:
             raise FlantuneError(f"{error.message} (row {item.row})" if by.measured else error.message) from None
     return np.stack(found)

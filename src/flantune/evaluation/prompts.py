@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -31,12 +31,13 @@ class Item:
         prompt: The input text.
         references: Right answers, at least one.
         choices: The closed set of answers, or None.
-        values: The row, for metrics that need more than the references.
+        values: The row.
         copied: The longest text of the row that the prompt shows: the answer of the copy-the-input baseline.
         place: Where the row stands.
         exemplars: Number of solved examples that the prompt shows.
         answer: Regular expression that finds the answer in what a model says; None: all of it.
         repeat: Which of several sampled answers to the row this is, from 0.
+        computed: The task's computed fields.
     """
 
     row: str
@@ -51,6 +52,12 @@ class Item:
     exemplars: int = 0
     answer: str | None = None
     repeat: int = 0
+    computed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The row and the computed fields, for metrics that need more than the references."""
+        return {**self.values, **self.computed}
 
     def answer_in(self, text: str) -> str:
         """The part of a model's text that is scored."""
@@ -183,4 +190,5 @@ def _item(task: Task, question: Question, kind: str, example: Example, shown: Se
         question.asked.place,
         len(shown),
         template.answer,
+        computed={name: values[name] for name in task.spec.fields},
     )

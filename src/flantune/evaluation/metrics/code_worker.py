@@ -83,9 +83,11 @@ class _Shutter:
         self._code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in code))
         self._program = _Program(len(code), ctypes.addressof(self._code))
 
-    def end_with_parent(self) -> None:
+    def end_with(self, parent: int) -> None:
         """Has this process killed when its parent ends."""
         self._libc.prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before
+            os._exit(1)
 
     def close(self) -> None:
         """Leaves this process those calls.
@@ -103,8 +105,10 @@ def _outcome(sources: list[str], shut: _Shutter, seconds: float, memory_bytes: i
     """Runs one program in a child: PASSED where it came to its end in time."""
     told, tell = os.pipe()
     word = os.urandom(16)  # said at the end alone: a program that leaves early, or writes somewhere, has not passed
+    worker = os.getpid()
     child = os.fork()
     if not child:
+        shut.end_with(worker)
         _child(sources, shut, seconds, memory_bytes, tell, word)
     os.close(tell)
     heard = b""
@@ -123,7 +127,6 @@ def _outcome(sources: list[str], shut: _Shutter, seconds: float, memory_bytes: i
 
 def _child(sources: list[str], shut: _Shutter, seconds: float, memory_bytes: int, tell: int, word: bytes) -> None:
     try:
-        shut.end_with_parent()
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
             os.dup2(nothing, number)

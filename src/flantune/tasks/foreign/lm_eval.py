@@ -288,7 +288,9 @@ def _generation(config: Config, notes: list[str]) -> int:
     for key, value in given.items():
         greedy = key in ("do_sample", "temperature") and not value
         if key not in ("until", "max_gen_toks") and not greedy:
-            config.refuse("has no equal in flantune, which answers greedily; leave it out", "generation_kwargs", key)
+            sampled = key in ("do_sample", "temperature", "top_p")
+            why = "is the recipe's to say (`evaluation.sampling`)" if sampled else "has no equal in flantune"
+            config.refuse(f"{why}; leave it out", "generation_kwargs", key)
     if given.get("until"):
         notes.append("not applied: `generation_kwargs.until`; an answer ends at the model's end token")
     most = given.get("max_gen_toks", MAX_GEN_TOKS)

@@ -33,7 +33,7 @@ REFUSED = {
     "process_results": NO_CODE,
     "custom_dataset": NO_CODE,
     "class": NO_CODE,
-    "unsafe_code": "flantune runs no code that a model wrote; leave it out",
+    "unsafe_code": "code that a model wrote runs in tasks of your own alone (metric code_passes); leave it out",
     "use_prompt": "use `templates_from: {promptsource: FILE}` in a task file of your own",
     "gen_prefix": "write it at the end of doc_to_text",
     "doc_to_image": "flantune reads text only; leave it out",
@@ -128,5 +128,5 @@ def known_keys(config: Config) -> list[str]:
         if key in TOLD and not (key == "fewshot_split" and value == config.values.get("training_split")):
             notes.setdefault(TOLD[key], []).append(f"`{key}`")
     if config.get("repeats") not in (None, 1):
-        config.refuse("has no equal in flantune, which asks each row once; leave it out", "repeats")
+        config.refuse("is the recipe's to say (`evaluation.sampling.repeats`); leave it out", "repeats")
     return [f"not applied: {', '.join(keys)}; {why}" for why, keys in notes.items()]
