@@ -2,14 +2,15 @@
 
 Usage:
     python scripts/t5_from_random.py make DIR --data DATA
-    python scripts/t5_from_random.py compare DIR --data DATA [--draws 8000] [--points 8]
+    python scripts/t5_from_random.py compare DIR --data DATA [--draws 8000] [--points 8] [--precision fp32]
 
 `make` writes a model folder: T5's architecture with random weights, and a tokenizer of 16,384 tokens learned from the
 training rows of recipes/four_tasks.yaml. Train it as any model: flantune train recipes/four_tasks.yaml model=DIR ...
 
-`compare` trains it twice over the same order, from the same weights, with the same optimizer: once as flantune does,
-on streams without padding, once on padded batches through the library's own attention with its masks, the loss summed
-by hand. Prints both losses of the training steps and of held-out rows, and the largest difference.
+`compare` trains it three times over the same order, from the same weights, with the same optimizer: once as flantune
+does, on streams without padding; once on padded batches through the library's own attention with its masks, the loss
+summed by hand; and once more so with the examples of each batch in reverse, which changes nothing but how sums are
+rounded, and so shows how far apart rounding alone takes two runs. Prints their losses of steps and of held-out rows.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ SHAPE = {"d_model": 256, "d_kv": 64, "d_ff": 1024, "num_layers": 6, "num_heads":
 HELD_OUT = 64  # rows a task
 TRAINING = (
     "training.learning_rate=1e-3",
-    "training.rows_per_step=4",
+    "training.rows_per_step=1",
     "training.checkpoint_every=0",
 )
 
@@ -85,25 +86,20 @@ def _recipe(model: str, data: str, *overrides: str) -> Recipe:
     return Recipe.load(RECIPE, [f"model={model}", f"variables.data={data}", *TRAINING, *overrides])
 
 
-def compare(folder: Path, data: str, draws: int, points: int) -> None:
+def compare(folder: Path, data: str, draws: int, points: int, precision: str) -> None:
     """Prints the losses of both ways at `points` moments of a run."""
-    recipe = _recipe(str(folder), data, f"training.draws={draws}")
+    recipe = _recipe(str(folder), data, f"training.draws={draws}", f"training.precision={precision}")
     prepared = prepare(recipe)
     prepared.order.complete()
     learner = learner_of(recipe, prepared.rule.capacity, Silent())
     held_out = _held_out(recipe, learner.loaded.format)
-    padded = _padded_copy(learner.model)
-    optimizer = MasterOptimizer(
-        padded,
-        weight_decay=recipe.training.weight_decay,
-        betas=recipe.training.betas,
-        max_gradient_norm=recipe.training.max_gradient_norm,
-    )
+    padded, control = _padded_copy(learner.model), _padded_copy(learner.model)
     rows_per_step = recipe.training.rows_per_step
     steps = -(-len(prepared.order) // rows_per_step)
     shown = {round(steps * point / points) for point in range(1, points + 1)}
     print(f"{draws} examples, {steps} steps; losses in nats per target token, {len(held_out)} held-out rows")
-    print("step  training: packed  padded  held out: packed  padded  difference  seconds: packed  padded")
+    print("      | training                  | held out                                  | seconds")
+    print(" step | packed  padded  reversed  | packed  padded  reversed  packed - padded | packed  padded")
     seconds = [0.0, 0.0]
     ways = zip(
         train(
@@ -115,17 +111,20 @@ def compare(folder: Path, data: str, draws: int, points: int) -> None:
             rows_at_once=recipe.training.rows_at_once,
             summed_loss=learner.summed_loss,
         ),
-        _train_padded(padded, prepared.order, optimizer, learner.schedule, rows_per_step),
+        _train_padded(padded, prepared.order, recipe, learner.schedule),
+        _train_padded(control, prepared.order, recipe, learner.schedule, backwards=True),
         strict=True,
     )
-    for result, (loss, took) in ways:
+    for result, (loss, took), (reversed_loss, _) in ways:
         seconds = [seconds[0] + result.seconds, seconds[1] + took]
         if result.after.step in shown:
             with torch.compiler.set_stance("force_eager"):  # what is compiled for training is not for this
-                both = _held_out_loss(learner.model, held_out), _padded_held_out_loss(padded, held_out)
+                packed_loss = _held_out_loss(learner.model, held_out)
+                padded_loss, control_loss = (_padded_held_out_loss(model, held_out) for model in (padded, control))
             print(
-                f"{result.after.step:>4}  {result.loss:>16.4f}  {loss:.4f}  {both[0]:>16.4f}  {both[1]:.4f}  "
-                f"{both[0] - both[1]:>+10.4f}  {seconds[0]:>15.0f}  {seconds[1]:>6.0f}",
+                f"{result.after.step:>5} | {result.loss:.4f}  {loss:.4f}  {reversed_loss:.4f}    | "
+                f"{packed_loss:.4f}  {padded_loss:.4f}  {control_loss:.4f}    {packed_loss - padded_loss:>+15.4f} | "
+                f"{seconds[0]:>6.0f}  {seconds[1]:>6.0f}",
                 flush=True,
             )
 
@@ -150,16 +149,24 @@ def _padded_copy(model: Any) -> Any:
 
 
 def _train_padded(
-    model: Any, order: Order, optimizer: MasterOptimizer, schedule: Schedule, rows_per_step: int
+    model: Any, order: Order, recipe: Recipe, schedule: Schedule, *, backwards: bool = False
 ) -> Iterator[tuple[float, float]]:
     """The loss of each step and its seconds; a step has the rows of flantune's, a micro-batch those of one row."""
+    training = recipe.training
+    optimizer = MasterOptimizer(
+        model,
+        weight_decay=training.weight_decay,
+        betas=training.betas,
+        max_gradient_norm=training.max_gradient_norm,
+    )
     first = 0
-    while rows := order.rows(first, rows_per_step):
+    while rows := order.rows(first, training.rows_per_step):
         began, total = time.perf_counter(), 0.0
         weight = sum(s.loss_weight * len(s.target_ids) for row in rows for s in row)
         for row in rows:
-            losses, of = _padded_losses(model, [(list(s.input_ids), list(s.target_ids)) for s in row])
-            weights = torch.tensor([row[number].loss_weight for number in of])
+            together = list(reversed(row)) if backwards else list(row)
+            losses, of = _padded_losses(model, [(list(s.input_ids), list(s.target_ids)) for s in together])
+            weights = torch.tensor([together[number].loss_weight for number in of])
             loss = (losses * weights).sum() / weight
             loss.backward()
             optimizer.collect()
@@ -216,11 +223,12 @@ def main() -> None:
     parser.add_argument("--data", default=str(ROOT.parent / "shared" / "data"))
     parser.add_argument("--draws", type=int, default=8000)
     parser.add_argument("--points", type=int, default=8)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     given = parser.parse_args()
     if given.what == "make":
         make(given.folder, given.data)
     else:
-        compare(given.folder, given.data, given.draws, given.points)
+        compare(given.folder, given.data, given.draws, given.points, given.precision)
 
 
 if __name__ == "__main__":
