@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from fractions import Fraction
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from families import adapted, examples, tiny
 from flantune.errors import FlantuneError
-from flantune.models.interpolation import interpolate, shares
+from flantune.models.interpolation import add_to_mean, interpolate, shares
 from flantune.models.merging import check_merge, difference, merged, next_logits
 from flantune.models.packed_attention import register
 from runs import command, write_recipe
@@ -117,6 +118,22 @@ def test_shares_that_make_no_sense_are_refused(text):
     assert str(told.value) == f"--alpha {text}: 1 to 101 shares from 0 to 1 are wanted, as 0:1:0.1 or 0.3,0.5"
 
 
+@torch.no_grad()
+def _shrink(module: torch.nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        parameter.mul_(0.3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_models_added_one_after_another_give_the_mean_of_all(family):
+    models = [tiny(family, register()), other(family), other(family).apply(_shrink)]
+    mean = copy.deepcopy(models[0])
+    for count, model in enumerate(models[1:], 2):
+        add_to_mean(mean, model, count)
+    for found, *weights in zip(mean.parameters(), *(model.parameters() for model in models), strict=True):
+        assert torch.allclose(found, torch.stack(weights).mean(0), atol=1e-6)
+
+
 # --- the commands -------------------------------------------------------------------------------------------
 
 
@@ -179,6 +196,24 @@ def test_interpolate_writes_a_model_for_each_share_and_scores_them(run, tmp_path
     ends = [transformers.AutoModelForCausalLM.from_pretrained(path) for path in (tmp_path / "tiny", made / "model")]
     for model, end in zip(found[::2], ends, strict=True):
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), end.parameters(), strict=True))
+
+
+def test_average_writes_the_mean_of_a_run_and_its_base(run, tmp_path, capsys, monkeypatch):
+    made, base, out = run("adapter.method=lora", "training.learning_rate=0.02"), tmp_path / "tiny", tmp_path / "mean"
+    assert command(capsys, monkeypatch, "average", made, base, "--out", out, "--precision", "fp32")[:2] == (
+        0,
+        f"{out}\n",
+    )
+    assert command(capsys, monkeypatch, "merge", made, "--out", tmp_path / "merged")[0] == 0
+    mean, tuned, start = (
+        transformers.AutoModelForCausalLM.from_pretrained(path) for path in (out, tmp_path / "merged", base)
+    )
+    weights = [model.model.layers[0].mlp.up_proj.weight for model in (mean, tuned, start)]
+    assert torch.allclose(weights[0], (weights[1] + weights[2]) / 2, atol=1e-6)
+    assert not torch.equal(weights[1], weights[2])
+    told = command(capsys, monkeypatch, "average", made, "--out", tmp_path / "one")
+    assert told[0] == 2
+    assert told[2].endswith("error: one model is its own average; give two or more\n")
 
 
 def test_a_run_without_an_adapter_has_nothing_to_merge(run, tmp_path, capsys, monkeypatch):

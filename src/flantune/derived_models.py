@@ -1,4 +1,4 @@
-"""Models made from trained ones without training: an adapter merged into its base, models between base and tuned."""
+"""Models made from trained ones without training: an adapter merged into its base, models between others."""
 
 from __future__ import annotations
 
@@ -98,8 +98,7 @@ def between(
 
     listener = listener or Silent()
     _refuse_existing(out)
-    name = str(Path(tuned) / "model") if (Path(tuned) / "model").is_dir() else tuned
-    ends = [load_model(end, precision="fp32", report=listener.say) for end in (base, name)]
+    ends = [load_model(end, precision="fp32", report=listener.say) for end in (base, _model_of(tuned))]
     first, last = (merged(end.model) for end in ends)
     into = copy.deepcopy(last).to(DTYPES[precision])
     folders = [out / f"alpha-{float(share):g}" for share in shares]
@@ -110,6 +109,49 @@ def between(
             write_model(into, ends[1].format.tokenizer, aside / folder.name)
             listener.advance(1, folder.name)
     return folders
+
+
+def average(
+    models: Sequence[str],
+    out: Path,
+    *,
+    precision: Precision = "bf16",
+    listener: Listener | None = None,
+) -> None:
+    """Writes the model whose weights are the mean of those of several.
+
+    Args:
+        models: Embedded names, folders, hub names or runs' folders, two or more; adapters are merged first.
+        out: The model's folder, with the tokenizer of the first; must not be there.
+        precision: Type of the written weights; the mean is computed in float32.
+        listener: Who is told how far it is.
+    Raises:
+        FlantuneError: Fewer than two, a model that cannot be loaded, models of different kinds, or a folder that is
+            there.
+    """
+    from flantune.models.interpolation import add_to_mean
+    from flantune.models.load import DTYPES, load_model
+    from flantune.models.merging import merged
+    from flantune.models.save import write_model
+
+    listener = listener or Silent()
+    if len(models) < 2:
+        raise FlantuneError("one model is its own average; give two or more")
+    _refuse_existing(out)
+    listener.phase("averaging", len(models))
+    first = load_model(_model_of(models[0]), precision="fp32", report=listener.say)
+    mean = merged(first.model)
+    listener.advance(1, models[0])
+    for count, name in enumerate(models[1:], 2):
+        add_to_mean(mean, merged(load_model(_model_of(name), precision="fp32", report=listener.say).model), count)
+        listener.advance(1, name)
+    with whole_folder(out) as folder:
+        write_model(mean.to(DTYPES[precision]), first.format.tokenizer, folder)
+
+
+def _model_of(name: str) -> str:
+    """A run's model, or what was named."""
+    return str(Path(name) / "model") if (Path(name) / "model").is_dir() else name
 
 
 def _refuse_existing(out: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flantune.cli import (
+    average,
     cache,
     chat,
     compare,
@@ -45,6 +46,7 @@ app.command()(compare.compare)
 app.command()(report.report)
 app.command()(merge.merge)
 app.command()(interpolate.interpolate)
+app.command()(average.average)
 app.add_typer(tasks.app, name="tasks")
 app.command()(chat.chat)
 app.command()(ui.ui)

@@ -1,7 +1,8 @@
-"""Models between two: each weight a share of the way from a base to what was made of it.
+"""Models between others: a share of the way from a base to what was made of it, or the mean of several.
 
 Between a base and its tuned model there are often models that keep more of what the base knew and lose little of
-what was learned (Wortsman et al. 2022, arXiv:2109.01903).
+what was learned (Wortsman et al. 2022, arXiv:2109.01903); the mean of several models that were tuned from one base
+often does better than each (Wortsman et al. 2022, arXiv:2203.05482).
 """
 
 from __future__ import annotations
@@ -47,12 +48,33 @@ def interpolate(base: Any, tuned: Any, share: Fraction, into: Any) -> None:
     Raises:
         FlantuneError: The models have not the same weights.
     """
-    start, end = dict(base.named_parameters()), dict(tuned.named_parameters())
-    for name in sorted(start.keys() | end.keys()):
-        if name not in start or name not in end or start[name].shape != end[name].shape:
+    start, end = _weights_of_one_kind(base, tuned)
+    for name, weight in into.named_parameters():
+        weight.copy_(torch.lerp(start[name].float(), end[name].float(), float(share)))
+
+
+@torch.no_grad()
+def add_to_mean(mean: Any, model: Any, count: int) -> None:
+    """Makes the mean of `count` - 1 models that of `count`, in place.
+
+    Args:
+        mean: A float32 model whose weights are the mean so far.
+        model: Another of the same kind.
+        count: From 2.
+    Raises:
+        FlantuneError: The models have not the same weights.
+    """
+    so_far, added = _weights_of_one_kind(mean, model)
+    for name, weight in so_far.items():
+        weight.lerp_(added[name].float(), 1 / count)
+
+
+def _weights_of_one_kind(one: Any, other: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    found = dict(one.named_parameters()), dict(other.named_parameters())
+    for name in sorted(found[0].keys() | found[1].keys()):
+        if name not in found[0] or name not in found[1] or found[0][name].shape != found[1][name].shape:
             raise FlantuneError(
                 f"the two models are not of one kind: {name} is missing in one or has another shape; give a model and "
                 "what was trained from it"
             )
-    for name, weight in into.named_parameters():
-        weight.copy_(torch.lerp(start[name].float(), end[name].float(), float(share)))
+    return found
