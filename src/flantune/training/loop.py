@@ -122,7 +122,8 @@ def train(
                 f"the loss is not finite at step {before.step} (draws {draws_named(rows)}); "
                 "lower training.learning_rate"
             )
-        ranks.sum_gradients(optimizer.masters)
+        if ranks.count > 1:
+            ranks.sum_gradients(optimizer.summed())
         learning_rate = schedule(order.progress(before.row, after.row))
         try:
             norm = optimizer.step(learning_rate)
