@@ -229,7 +229,7 @@ MISTAKES = {
     "mixture: {rates: proportionl}": ':2: mixture.rates: unknown value "proportionl"; did you mean "proportional"? '
     "(equal, explicit, proportional, temperature)",
     "adapter: {method: 8}": ':2: adapter.method: unknown value "8"; known: dora, ia3, lora, none, prefix_tuning, '
-    "prompt_tuning, rslora",
+    "prompt_tuning, qlora, rslora",
     "adapter: {method: p_tuning}": ":2: adapter.method: it is not offered; choose prompt_tuning, whose learned tokens "
     'need no network to make them, not "p_tuning"',
     "adapter: {method: prefix_tuning}\ntraining: {activation_checkpointing: true}": ":3: "
@@ -237,8 +237,8 @@ MISTAKES = {
     "prompt_tuning",
     "training: {precision: fp16}": ":2: training.precision: float16 has no room for the activations of T5 (above "
     '65,504), and small gradients vanish in it; choose bf16, which takes as much memory, or fp32, not "fp16"',
-    "adapter: {method: qlora}": ":2: adapter.method: a base in 4 bits is not trained on yet; choose lora, with "
-    '`training.precision: bf16`, not "qlora"',
+    "adapter: {method: qlora}\ntraining: {sharding: full}": ":3: training.sharding: a base in 4 bits is not cut in "
+    "parts; choose lora, or set `sharding: none`",
     "name: My Run": ":2: name: a name is 1 to 64 of a-z, 0-9, _, . and -, and starts with a letter or digit, not "
     '"My Run"',
     "name: 5": ":2: name: text is wanted, not 5; put quotes around it",
@@ -602,7 +602,7 @@ def test_the_exported_schema_takes_what_the_loader_takes(data):
         mistake
         for mistake, message in MISTAKES.items()
         # A schema has no words for a pattern made in code, for a sum over keys, and for what is finite.
-        if not re.search("a name is|rows_per_step, which|not trained on|finite|no learned prefix", message)
+        if not re.search("a name is|rows_per_step, which|not trained on|finite|no learned prefix|in 4 bits", message)
     ],
 )
 def test_the_exported_schema_refuses_what_the_loader_refuses(tmp_path, mistake):

@@ -74,6 +74,7 @@ def learner_of(recipe: Recipe, capacity: int, listener: Listener, ranks: Ranks |
         system=choice.system,
         packed=adapter.method not in PROMPT_METHODS,
         on_cpu=sharing is not None,
+        in_four_bits=adapter.method == "qlora",
         report=listener.say,
     )
     if sharing is not None and layout_of(loaded.model) != "packed":

@@ -59,6 +59,10 @@ def train(
     from flantune.training.distributed import joined
 
     check_loggers(recipe)
+    if recipe.adapter.method == "qlora":
+        from flantune.models.four_bits import check_four_bits
+
+        check_four_bits(recipe.place("adapter", "method") or "adapter.method")
     run = resume or output_folder(recipe)
     with stop_signals(run) as signals, joined() as ranks:
         listener = listener if listener is not None and ranks.first else Silent()

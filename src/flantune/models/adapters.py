@@ -19,8 +19,9 @@ def add_adapter(model: Any, choice: Adapter, *, base_name: str) -> Any:
     Learned tokens have no place in a packed stream: with them the model is one with the library's own attention.
 
     LoRA: Hu et al. 2021, arXiv:2106.09685; rsLoRA: Kalajdzievski 2023, arXiv:2312.03732; DoRA: Liu et al. 2024,
-    arXiv:2402.09353; IA3: Liu et al. 2022, arXiv:2205.05638; prompt tuning: Lester et al. 2021,
-    arXiv:2104.08691; prefix tuning: Li and Liang 2021, arXiv:2101.00190.
+    arXiv:2402.09353; QLoRA: Dettmers et al. 2023, arXiv:2305.14314 (its base is loaded in 4 bits); IA3: Liu et al.
+    2022, arXiv:2205.05638; prompt tuning: Lester et al. 2021, arXiv:2104.08691; prefix tuning: Li and Liang 2021,
+    arXiv:2101.00190.
 
     Args:
         model: A transformers model.

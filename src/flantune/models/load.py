@@ -14,6 +14,7 @@ from flantune.errors import FlantuneError, nearest
 from flantune.files import digest, file_digest
 from flantune.models import packed_attention
 from flantune.models.embedded import EMBEDDED, embedded_model
+from flantune.models.four_bits import four_bits
 from flantune.models.from_gguf import GGUF, from_gguf
 from flantune.models.given_positions import WITH_POSITIONS, give_positions
 from flantune.models.prompt_format import PromptFormat
@@ -57,6 +58,7 @@ def load_model(
     answering: bool = False,
     packed: bool = True,
     on_cpu: bool = False,
+    in_four_bits: bool = False,
     report: Any = lambda line: None,
 ) -> LoadedModel:
     """Loads a decoder or an encoder-decoder, and finds out how its examples can be computed: see `layout_of`.
@@ -69,6 +71,7 @@ def load_model(
         answering: The model will generate or choose: its head computes in float32 (see `exact_head`).
         packed: Whether streams are wanted; an adapter of learned tokens has no place in them.
         on_cpu: Whether it stays in the CPU's memory where there is an accelerator.
+        in_four_bits: Whether the matrices inside the model are quantized (see `four_bits`).
         report: Called with lines about a first download or conversion, and about a model that streams do not fit.
     Raises:
         FlantuneError: Unknown or damaged model, or weights outside its folder.
@@ -78,6 +81,8 @@ def load_model(
     source, adapter = _source(name, report)
     device = "cuda" if torch.cuda.is_available() and not on_cpu else "cpu"
     given: dict[str, Any] = {"revision": revision, "dtype": DTYPES[precision], "device": device}
+    if in_four_bits:
+        given |= {"quantization_config": four_bits(DTYPES[precision]), "device_map": {"": device}}
     told: list[str] = []  # what is said where the library is quiet is not heard
     with quiet_transformers(), _loading(name):
         if not Path(source).is_dir():
@@ -138,7 +143,7 @@ def _from_library(config: Any, source: str, name: str, given: dict[str, Any]) ->
     if found["missing_keys"]:
         raise FlantuneError(f"the model's files lack the weights {min(found['missing_keys'])}; fetch it again", name)
     model.config.use_cache = False
-    return model.to(device).eval()
+    return model.eval() if "device_map" in given else model.to(device).eval()
 
 
 def _config(source: str, revision: str | None) -> Any:

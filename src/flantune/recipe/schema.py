@@ -32,7 +32,6 @@ UNSEEN_WITHOUT = (
 PROMPT_METHODS = ("prompt_tuning", "prefix_tuning")
 REFUSED_METHODS = {
     "p_tuning": "it is not offered; choose prompt_tuning, whose learned tokens need no network to make them",
-    "qlora": "a base in 4 bits is not trained on yet; choose lora, with `training.precision: bf16`",
 }
 TRAINED_SPLIT = "train"
 SHARDED_OPTIMIZERS = ("adamw", "schedule_free")  # those that treat each number of a weight by itself
@@ -62,12 +61,12 @@ class ModelChoice(Strict):
 class Adapter(Strict):
     """Full fine-tuning, or an adapter: few new weights beside the model's, which stay as they are."""
 
-    method: Literal["none", "lora", "rslora", "dora", "ia3", "prompt_tuning", "prefix_tuning"] = Field(
+    method: Literal["none", "lora", "rslora", "dora", "qlora", "ia3", "prompt_tuning", "prefix_tuning"] = Field(
         "none",
         description="none trains every weight; lora: low-rank matrices; rslora: these with a scale that suits high "
-        "ranks; dora: these and a magnitude for each output; ia3: one factor for each output of few layers; "
-        "prompt_tuning: learned tokens before each example; prefix_tuning: learned keys and values in each layer. "
-        "The last two are computed in padded rows, not packed.",
+        "ranks; dora: these and a magnitude for each output; qlora: lora beside a base in 4 bits, on a GPU; ia3: one "
+        "factor for each output of few layers; prompt_tuning: learned tokens before each example; prefix_tuning: "
+        "learned keys and values in each layer. The last two are computed in padded rows, not packed.",
     )
     rank: int = Field(16, ge=1, description="Rank of the update matrices.")
     alpha: float = Field(
@@ -346,6 +345,10 @@ class Recipe(Strict):
             raise WrongAt(
                 ["training", "pull"],
                 "an adapter leaves the base as it is, and is pulled to nothing by `weight_decay`; remove `pull`",
+            )
+        if self.training.sharding != "none" and self.adapter.method == "qlora":
+            raise WrongAt(
+                ["training", "sharding"], "a base in 4 bits is not cut in parts; choose lora, or set `sharding: none`"
             )
         if self.training.activation_checkpointing and self.adapter.method == "prefix_tuning":
             raise WrongAt(
