@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from families import ENCODER_DECODERS, FAMILIES, VOCABULARY, adapted, tiny
+from flantune.models.adapters import add_adapter
 from flantune.models.flops import useful_flops
 from flantune.models.packed_attention import register
 from flantune.models.stream import start_token
-from flantune.peak import matrix_peak
+from flantune.peak import computing_type, matrix_peak
+from flantune.recipe.schema import Adapter
 
 LENGTHS = [(9, 4), (30, 7), (3, 17)]
 
@@ -63,3 +66,19 @@ def test_examples_cost_the_same_however_they_are_packed():
 def test_the_peak_is_a_speed_that_a_product_of_matrices_reaches():
     measured = matrix_peak(torch.float32, torch.device("cpu"))
     assert 1e8 < measured < 1e15
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_peak_is_of_the_type_that_is_computed_in_also_where_weights_are_masters(tmp_path, dtype):
+    tiny("llama", register()).save_pretrained(tmp_path)
+    for model in (
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype),
+        add_adapter(
+            transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype),
+            Adapter(method="lora"),
+            base_name="tiny",
+        ),
+    ):
+        for weight in model.parameters():
+            weight.data = weight.data.float()  # as `flantune.training.sharding.shard` has them
+        assert computing_type(model) == dtype

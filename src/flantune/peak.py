@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 
@@ -25,3 +26,8 @@ def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - before)
     return 2 * size**3 / best
+
+
+def computing_type(model: Any) -> torch.dtype:
+    """The type that a model's products are in; its weights are float32 where they lie in parts on several ranks."""
+    return model.config.dtype

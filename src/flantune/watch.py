@@ -8,7 +8,7 @@ from pathlib import Path
 from flantune.learner import Learner
 from flantune.live import Live
 from flantune.models.flops import useful_flops
-from flantune.peak import matrix_peak
+from flantune.peak import computing_type, matrix_peak
 from flantune.preparation import Prepared
 from flantune.progress import Listener, Silent
 from flantune.run_log import RunLog, step_line
@@ -64,9 +64,9 @@ class Watch:
             else None
         )
         self._divergence = ranks.of_first(_followed(self.log.lines if self.log is not None else ()))
-        weight = next(learner.model.parameters())
+        device = next(learner.model.parameters()).device
         measured = not isinstance(listener, Silent)
-        self._live = Live(ranks.count * matrix_peak(weight.dtype, weight.device) if measured else None)
+        self._live = Live(ranks.count * matrix_peak(computing_type(learner.model), device) if measured else None)
         self._reached = self._drawn(start)
         listener.phase("training", self._order.draws, round(self._reached))
 
