@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import random
 import re
 import shutil
 from html.parser import HTMLParser
@@ -295,6 +296,17 @@ def test_better_is_to_the_right_for_every_metric(number: int) -> None:
     if not entry["higher_is_better"]:
         own = charts.own_axis([entry["base"], entry["tuned"]], higher_is_better=False)
         assert own.at(entry["tuned"]) > own.at(entry["base"])
+
+
+@pytest.mark.parametrize("count", [10, 22, 40, 100, 400])
+def test_noise_alone_is_no_rise_and_a_rise_stands_out_of_it(count: int) -> None:
+    steps, dice = list(range(count)), random.Random(count)
+    for _ in range(50):
+        flat = [2 + dice.gauss(0, 0.6) for _ in steps]
+        lost = [value + max(0, 6 * step - 3 * count) / count for step, value in enumerate(flat)]
+        flat_rises, lost_rises = (charts.curve(steps, values, (0, count - 1)).rises for values in (flat, lost))
+        assert not flat_rises
+        assert lost_rises or count < 100
 
 
 def test_a_long_run_is_drawn_with_few_points() -> None:

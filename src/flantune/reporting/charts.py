@@ -157,6 +157,8 @@ class Curve:
         last: Right end of the smoothed line.
         lowest: Lowest point of the smoothed line.
         lowest_step: Its step.
+        noise: Standard deviation of the difference between the line's end and another of its points, where nothing
+            but the values' noise tells them apart; infinite where too few values were smoothed to know it.
         not_finite: Steps without a finite value.
     """
 
@@ -165,12 +167,15 @@ class Curve:
     last: float | None
     lowest: float | None
     lowest_step: int | None
+    noise: float
     not_finite: tuple[int, ...]
 
     @property
     def rises(self) -> bool:
         """Whether the line ends clearly above its lowest point, as when a task is being lost."""
-        return self.lowest is not None and self.last is not None and self.last > 1.25 * self.lowest + 0.05
+        if self.lowest is None or self.last is None:
+            return False
+        return self.last - self.lowest > max(0.25 * self.lowest + 0.05, 5 * self.noise)
 
 
 def curve(
@@ -224,7 +229,7 @@ def curve(
     lowest = min(line, key=lambda point: point[1], default=(None, None))
     svg = Markup(f'<svg class="lines" viewBox="0 0 {width} {height}" aria-hidden="true">{"".join(parts)}</svg>')
     ends = (line[0][1], line[-1][1]) if line else (None, None)
-    return Curve(svg, *ends, lowest[1], lowest[0], lost)
+    return Curve(svg, *ends, lowest[1], lowest[0], _noise(known, line), lost)
 
 
 def spark(steps: Sequence[int], values: Sequence[float | None], span: tuple[int, int]) -> Markup:
@@ -237,8 +242,22 @@ def spark(steps: Sequence[int], values: Sequence[float | None], span: tuple[int,
     return Markup(f'<svg class="spark" viewBox="0 0 120 28" aria-hidden="true">{path}</svg>')
 
 
+def _noise(points: Sequence[tuple[int, float]], line: Sequence[tuple[int, float]]) -> float:
+    reach = _reach(points)
+    if reach == 0:
+        return math.inf
+    width, at_the_end = 2 * reach + 1, reach + 1
+    squares = sum((value - mean) ** 2 for (_, value), (_, mean) in zip(points, line, strict=True))
+    of_a_value = squares / len(points) / (1 - 1 / width)  # each value draws the mean of its window to itself
+    return math.sqrt(of_a_value * (1 / width + 1 / at_the_end))
+
+
+def _reach(points: Sequence[tuple[int, float]]) -> int:
+    return len(points) // 24
+
+
 def _smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    reach = len(points) // 24
+    reach = _reach(points)
     sums = [0.0, *accumulate(value for _, value in points)]
     result = []
     for place, (step, _) in enumerate(points):
