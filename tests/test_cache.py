@@ -247,7 +247,7 @@ def test_the_command_cleans_and_tells_what_went_and_what_is_left(folder, capsys,
         (("--older-than", "3"), '--older-than: "3" is no age; write for example 12h, 30d or 2w (minutes are m)'),
         (
             ("--keep", "0", "--kind", "order"),
-            '--kind: unknown kind "order"; did you mean "orders"? (converted, ledgers, models, orders, '
+            '--kind: unknown kind "order"; did you mean "orders"? (converted, judgements, ledgers, models, orders, '
             "predictions, rows, wheels)",
         ),
     ],

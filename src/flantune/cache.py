@@ -29,6 +29,7 @@ KINDS = {
     "ledgers": "overlaps and duplicates of mixtures",
     "predictions": "answers of models",
     "converted": "models of GGUF files, converted",
+    "judgements": "replies of judges",
     "models": "embedded models, converted",
     "wheels": "embedded models, as fetched",
 }

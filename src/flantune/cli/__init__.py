@@ -15,6 +15,7 @@ from flantune.cli import (
     evaluate,
     init,
     interpolate,
+    judge,
     merge,
     model,
     plan,
@@ -44,6 +45,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(report.report)
+app.command()(judge.judge)
 app.command()(merge.merge)
 app.command()(interpolate.interpolate)
 app.command()(average.average)

@@ -19,6 +19,26 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     out.print(safe(comparison["verdict"]), markup=False, highlight=False)
 
 
+def print_opinion(made: dict[str, Any]) -> None:
+    """A judge's opinion by task, with how steady the judge was."""
+    from flantune.reporting import safe
+
+    told: dict[str, Any]
+    for told in [*made["tasks"], {"task": "all", **made["all"]}]:
+        length, ends = told["length"], told["ci"]
+        share = f"{told['share']:.0%} of decided [{ends[0]:.0%}, {ends[1]:.0%}]" if ends else "none decided"
+        verdict = f", {told['verdict']}" if "verdict" in told else ""
+        along = "" if length["correlation"] is None else f", correlation with winning {length['correlation']:+.2f}"
+        counts = f"tuned won {told['wins']}, lost {told['losses']}, tied {told['ties']} of {told['n']}"
+        print(f"{safe(told['task'])}: {counts}")
+        print(f"  {share}, p = {told.get('p_adjusted', told['p']):.3g}{verdict}")
+        print(
+            f"  rows: {told['flips']} flips with the order, {told['halves']} a tie in one order, "
+            f"{told['unparsable']} unparsable, {told['identical']} identical"
+        )
+        print(f"  characters: base {length['base']:.0f}, tuned {length['tuned']:.0f}{along}")
+
+
 def print_plan(plan: dict[str, Any]) -> None:
     """The plan as a table, its totals and warnings."""
     from rich.console import Console
