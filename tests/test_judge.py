@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from fake_run import fake_run
 from flantune.errors import FlantuneError
 from flantune.evaluation import judge_server
 from flantune.evaluation.judging import opinion, outcome, question, said
 from flantune.evaluation.records import Side, TaskAnswers, write_side
+from flantune.reporting import write_report
 from flantune.second_opinion import second_opinion
 from runs import command
 
@@ -177,6 +180,20 @@ def test_a_wrong_address_or_key_is_one_line_that_does_not_repeat_it(run, url, na
     with pytest.raises(FlantuneError) as caught:
         second_opinion(run, url, "m", key_variable=named)
     assert str(caught.value) == told
+
+
+def test_the_report_shows_the_opinion_of_the_models_that_are_compared(run, judge, tmp_path):
+    folder = fake_run(tmp_path / "shown")
+    assert 'id="opinion"' not in write_report(folder).read_text(encoding="utf-8")
+    second_opinion(run, judge.url, "<b>judge</b>")
+    shutil.copy(run / "second_opinion.json", folder)
+    for side in ("base", "tuned"):
+        shutil.copy(run / "evaluation" / side / "settings.json", folder / "evaluation" / side)
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert 'id="opinion"' in page
+    assert "<b>judge</b>" not in page
+    (folder / "evaluation" / "tuned" / "settings.json").write_text('{"identity": "another"}')
+    assert 'id="opinion"' not in write_report(folder).read_text(encoding="utf-8")
 
 
 @given(text=st.text(max_size=40))

@@ -21,6 +21,7 @@ from flantune.reporting.curves import training_view
 from flantune.reporting.formats import SYMBOLS, short_task, visible
 from flantune.reporting.ledger import ledger_view
 from flantune.reporting.mixture_view import mixture_view
+from flantune.reporting.second_opinion import opinion_view
 from flantune.reporting.verdict_view import verdict_view
 
 PAGE = Path(__file__).parent / "page"  # templates, style sheets and scripts
@@ -34,6 +35,7 @@ _FILES = {
     "model/": "the tuned model",
     "evaluation/base/": "answers of the base model, a file a task",
     "evaluation/tuned/": "answers of the tuned model, a file a task",
+    "second_opinion.json": "what a judge says of the answers",
     "comparison.json": "every number of this page's tables",
 }
 
@@ -150,10 +152,17 @@ def _view(run: Path, comparison: Mapping[str, Any]) -> dict[str, Any]:
         "plan": plan,
         "ledger": ledger_view(plan, comparison),
         "answers": answers_view(comparison, predictions, flagged),
+        "opinion": opinion_view(read_json(run / "second_opinion.json"), _identities(run)),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else None,
         "environment": list(_flat(read_json(run / "environment.json") or {})),
         "files": [(name, told) for name, told in _FILES.items() if (run / name).exists()],
     }
+
+
+def _identities(run: Path) -> dict[str, Any]:
+    """Which models' answers are kept."""
+    settings = {side: read_json(run / "evaluation" / side / "settings.json") for side in ("base", "tuned")}
+    return {side: (found or {}).get("identity") for side, found in settings.items()}
 
 
 def model_name(model: Mapping[str, Any]) -> str:
