@@ -10,9 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flantune.evaluation.generate import batches_by_length, choose, generate
+from families import FAMILIES, MORE_FAMILIES, examples, tiny
+from flantune.evaluation.generate import SHARES, _prefill, _step, batches_by_length, choose, generate
 from flantune.models.load import LoadedModel, load_model
-from tiny import save_tiny_model
+from flantune.models.packed_attention import register
+from flantune.models.prompt_format import PromptFormat
+from tiny import save_tiny_model, tiny_tokenizer
 
 PROMPTS = [f"Rate {'very ' * (i % 7)}well number {i * 37 % 101}, from {i} to 5" for i in range(60)]
 
@@ -67,8 +70,6 @@ def test_an_answer_ends_at_an_end_token_and_an_endless_one_is_counted_as_unfinis
 
 
 def _format_that_stops_at(loaded: LoadedModel, token: int) -> Any:
-    from flantune.models.prompt_format import PromptFormat
-
     return PromptFormat(loaded.format.tokenizer, "", (token,))
 
 
@@ -142,3 +143,50 @@ def test_answers_come_back_in_the_order_of_the_prompts(loaded, order):
     straight = [a.text for a in generate(loaded, prompts, max_new_tokens=3)]
     shuffled = [a.text for a in generate(loaded, [prompts[i] for i in order], max_new_tokens=3)]
     assert shuffled == [straight[i] for i in order]
+
+
+@pytest.mark.parametrize("family", ["qwen3"])
+def test_500_prompts_have_the_same_text_in_batches_of_1_3_and_32_and_in_the_library(family):
+    model, plain = tiny(family, register()), tiny(family, "eager")
+    paired = model.config.is_encoder_decoder
+    form = PromptFormat(tiny_tokenizer(), "", (7,), paired=paired)
+    loaded = LoadedModel(model, form, family, family)
+    begin = list(range(20, 44))
+    prompts = [[*begin[: i % 3 * 12], *ids] for i, (ids, _, _) in enumerate(examples(seed=3, count=500))]
+    one = [generate(loaded, [ids], max_new_tokens=6)[0].text for ids in prompts]
+    assert len(set(one)) > 50
+    order = sorted(range(500), key=lambda i: len(prompts[i]))
+    for rows in (3, 32):
+        for first in range(0, 500, rows):
+            batch = order[first : first + rows]
+            made = generate(loaded, [prompts[i] for i in batch], max_new_tokens=6, batch_tokens=1_000_000)
+            assert [answer.text for answer in made] == [one[i] for i in batch]
+    for ids, text in list(zip(prompts, one, strict=True))[::5]:
+        given = torch.tensor([ids])
+        rules: dict[str, Any] = {"do_sample": False, "max_new_tokens": 6, "eos_token_id": 7, "pad_token_id": 0}
+        made = plain.generate(given, attention_mask=torch.ones_like(given), **rules)[0]
+        new = made[1 if paired else len(ids) :].tolist()
+        assert text == form.text(new[:-1] if new[-1] == 7 else new)
+
+
+def first_logits(model: Any, prompts: list[list[int]]) -> torch.Tensor:
+    """Of the answers' second tokens, which see what was kept of the prompts."""
+    with torch.inference_mode():
+        store, _ = _prefill(model, prompts, 2)
+        return _step(model, store, torch.arange(len(prompts)) + 3)
+
+
+@pytest.mark.parametrize("family", FAMILIES | MORE_FAMILIES)
+def test_prompts_that_begin_alike_are_read_as_if_each_stood_alone(family):
+    model = tiny(family, register())
+    common = list(range(20, 44))
+    prompts = [[*common, *ids] for ids, _, _ in examples(seed=4, count=3)] + [[*common[:12], 3, 4], common, [5]]
+    together = first_logits(model, prompts)
+    assert model.__dict__[SHARES]
+    for number, prompt in enumerate(prompts):
+        plain = (
+            tiny(family, "eager")(input_ids=torch.tensor([[*prompt, number + 3]]), use_cache=False)
+            .logits[0, -1]
+            .detach()
+        )
+        assert torch.allclose(together[number], plain, atol=2e-4 * float(plain.abs().max()))

@@ -1,8 +1,8 @@
 """Answers of a model: generation, greedy or sampled, and log-likelihood of choices.
 
-Prompts of a batch run as one stream without padding; then one token a row, finished rows leaving the batch. Batches
-hold prompts of like length. A row's answer does not depend on its batch, up to the rounding of matrix products: in
-float32 the texts are the same for any batch size.
+Prompts of a batch run as one stream without padding, what several begin with once; then one token a row, finished rows
+leaving the batch. Batches hold prompts of like length. A row's answer does not depend on its batch, up to the rounding
+of matrix products: in float32 the texts are the same for any batch size.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from flantune.evaluation.kv_store import KeyValueStore
 from flantune.evaluation.sampling import Sampler
 from flantune.evaluation.unpacked_answers import UnpackedAnswers
 from flantune.models.load import LoadedModel
+from flantune.models.self_check import shares_prefixes
+from flantune.models.shared_prefixes import Piece, shared_pieces
+from flantune.models.stream import prompt_stream
 from flantune.models.unpacked import layout_of
 
 Store = KeyValueStore | EncodedPrompts | UnpackedAnswers
 Progress = Callable[[int], None]
+SHARES = "flantune_shares_prefixes"
 
 
 @dataclass(frozen=True)
@@ -56,18 +60,16 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int, *, equal: bool 
         yield batch
 
 
-def _run(
-    model: Any, ids: Tensor, positions: Tensor, keep: Tensor, store: KeyValueStore, lengths: Tensor | None
-) -> Tensor:
-    """(len(keep), vocabulary) float32 logits."""
+def _run(model: Any, ids: Tensor, positions: Tensor, keep: Tensor, store: KeyValueStore, **segments: Tensor) -> Tensor:
+    """(len(keep), vocabulary) logits. segments: lengths and parents of a stream; nothing for one token a row."""
     device = next(model.parameters()).device
     return model(
         input_ids=ids[None].to(device),
         position_ids=positions[None].to(device),
         use_cache=False,
         logits_to_keep=keep.to(device),
-        segment_lengths=lengths,
         kv_store=store,
+        **segments,
     ).logits[0]
 
 
@@ -79,12 +81,21 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], room: int) -> tuple[S
     if model.config.is_encoder_decoder:
         encoded = EncodedPrompts(model, prompts)
         return encoded, encoded.first()
-    lengths = [len(prompt) for prompt in prompts]
-    store = KeyValueStore(lengths, room)
-    ids = torch.tensor([i for prompt in prompts for i in prompt])
-    positions = torch.cat([torch.arange(length) for length in lengths])
-    ends = torch.tensor(lengths).cumsum(0) - 1
-    return store, _run(model, ids, positions, ends, store, torch.tensor(lengths))
+    pieces = shared_pieces(prompts)
+    if len(pieces) > len(prompts) and not _shares(model):
+        pieces = [Piece(-1, number, 0, None) for number in range(len(prompts))]
+    stream = prompt_stream(prompts, pieces)
+    store = KeyValueStore(stream.places, room)
+    ends = torch.stack([places[-1] for places in stream.places])
+    segments = {"segment_lengths": stream.lengths, "segment_parents": stream.parents}
+    return store, _run(model, stream.input_ids, stream.position_ids, ends, store, **segments)
+
+
+def _shares(model: Any) -> bool:
+    """`shares_prefixes`, found out once for a model."""
+    if SHARES not in model.__dict__:
+        model.__dict__[SHARES] = shares_prefixes(model)
+    return model.__dict__[SHARES]
 
 
 def _step(model: Any, store: Store, tokens: Tensor) -> Tensor:
@@ -92,7 +103,7 @@ def _step(model: Any, store: Store, tokens: Tensor) -> Tensor:
     if isinstance(store, EncodedPrompts | UnpackedAnswers):
         return store.step(tokens)
     store.begin_step()
-    logits = _run(model, tokens, store.lengths, torch.arange(len(tokens)), store, None)
+    logits = _run(model, tokens, store.lengths, torch.arange(len(tokens)), store)
     store.end_step()
     return logits
 

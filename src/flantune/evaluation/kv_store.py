@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,18 +11,18 @@ from torch import Tensor
 class KeyValueStore:
     """What the attention layers keep while answers grow.
 
-    First the prompts run as one flat stream (`decoding` False) and `fill` stores each segment in a row of its own;
+    First the prompts run as one flat stream (`decoding` False) and `fill` stores each of them in a row of its own;
     then one token a row runs (`decoding` True) and `attend` adds it and attends to all of its row.
 
     Args:
-        lengths: Tokens of each prompt.
+        places: Of each prompt, where its tokens stand in the stream; prompts may have places in common.
         room: Tokens that may be added to each row.
     """
 
-    def __init__(self, lengths: list[int], room: int) -> None:
-        self.segments = lengths
-        self.capacity = max(lengths) + room
-        self.lengths = torch.tensor(lengths)
+    def __init__(self, places: Sequence[Tensor], room: int) -> None:
+        self.prompts = places
+        self.lengths = torch.tensor([len(prompt) for prompt in places])
+        self.capacity = int(self.lengths.max()) + room
         self.decoding = False
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
@@ -30,11 +32,9 @@ class KeyValueStore:
         """Stores a stream's keys and values. key, value: (K, T, D)."""
         heads, _, size = key.shape
         for store, flat in ((self.keys, key), (self.values, value)):
-            rows = flat.new_zeros(len(self.segments), heads, self.capacity, size)
-            start = 0
-            for number, length in enumerate(self.segments):
-                rows[number, :, :length] = flat[:, start : start + length]
-                start += length
+            rows = flat.new_zeros(len(self.prompts), heads, self.capacity, size)
+            for row, places in zip(rows, self.prompts, strict=True):
+                row[:, : len(places)] = flat[:, places.to(flat.device)]
             store[layer] = rows
 
     def begin_step(self) -> None:
@@ -62,14 +62,16 @@ class KeyValueStore:
         values[rows, :, places] = value.transpose(0, 1)
         batch, heads, size = query.shape[1], query.shape[0], query.shape[2]
         q = query.transpose(0, 1).reshape(batch, keys.shape[1], -1, size)
-        scores = torch.matmul(q, keys[:, :, :widest].transpose(2, 3)).float() * scale
-        if softcap:
-            scores = torch.tanh(scores / softcap) * softcap
-        mask = hidden
+        keys, values, mask = keys[:, :, :widest], values[:, :, :widest], hidden
         if window:
             mask = hidden | (torch.arange(widest, device=places.device)[None] <= (places - window)[:, None])
+        if not softcap:  # query heads that share a key head are its queries
+            visible = ~mask[:, None, None].expand(-1, -1, q.shape[2], -1)
+            made = torch.nn.functional.scaled_dot_product_attention(q, keys, values, visible, scale=scale)
+            return made.reshape(batch, heads, size)
+        scores = torch.tanh(torch.matmul(q, keys.transpose(2, 3)).float() * scale / softcap) * softcap
         weights = scores.masked_fill(mask[:, None, None], float("-inf")).softmax(-1).to(query.dtype)
-        return torch.matmul(weights, values[:, :, :widest]).reshape(batch, heads, size)
+        return torch.matmul(weights, values).reshape(batch, heads, size)
 
     def select(self, rows: Tensor) -> None:
         """Keeps these rows, in this order; a row may come several times."""

@@ -194,6 +194,21 @@ def _bias_of(by_place: Tensor | None, segment: _Segment) -> Tensor | None:
     return by_place[:, :length, :length].unflatten(0, segment.shape[:2])
 
 
+def _reading(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, parents: Tensor | None, scale: float
+) -> Tensor:
+    """`segment_attention` of prompts that are only read: PyTorch's own kernel keeps no scores for a backward pass."""
+    out = torch.empty_like(query)
+    for segment in _segments(query, key, lengths, lengths, parents):
+        q, k, v = query[:, segment.queries], _seen(key, segment), _seen(value, segment)
+        new, seen = segment.shape[2:]
+        visible = None if new == seen else _visible(new, seen, 0, True, query.device)
+        out[:, segment.queries] = torch.nn.functional.scaled_dot_product_attention(
+            q[None], k[None], v[None], visible, is_causal=visible is None, scale=scale, enable_gqa=len(q) != len(k)
+        )[0]
+    return out
+
+
 @segment_attention.register_fake
 def _(query: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(query)
@@ -345,6 +360,9 @@ def _interface(
         raise RuntimeError("attention by segment needs segment_lengths; call the model through flantune.models.stream")
     if kv_store is not None:
         kv_store.fill(module.layer_idx, key[0], value[0])
+        if causal and bias is None and not (window or cap) and not torch.is_grad_enabled():
+            out = _reading(query[0], key[0], value[0], segment_lengths, segment_parents, scale)
+            return out.transpose(0, 1)[None], None
     out = segment_attention(
         query[0].contiguous(),
         key[0].contiguous(),

@@ -79,6 +79,25 @@ class Stream:
         return Stream(lengths=self.lengths, decoder=decoder, parents=self.parents, **moved)
 
 
+@dataclass(frozen=True)
+class PromptStream:
+    """Prompts of a decoder without targets, T tokens in several segments; all on the CPU.
+
+    Attributes:
+        input_ids: (T,).
+        position_ids: (T,), in each prompt from 0.
+        lengths: (segments,).
+        parents: (segments,), the segment that each goes on from, -1 for none.
+        places: Of each prompt, where its tokens stand in the stream, in order.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    lengths: Tensor
+    parents: Tensor
+    places: tuple[Tensor, ...]
+
+
 Example = tuple[Sequence[int], Sequence[int], float]
 
 
@@ -168,6 +187,28 @@ def _one_stream(examples: Sequence[Example], pieces: Sequence[Piece]) -> Stream:
         weights=torch.tensor([weight for _, target, weight in examples for _ in target], dtype=torch.float32),
         owners=torch.tensor([n for n, (_, target, _) in enumerate(examples) for _ in target], dtype=torch.long),
         parents=torch.tensor([piece.parent for piece in pieces], dtype=torch.long),
+    )
+
+
+def prompt_stream(prompts: Sequence[Sequence[int]], pieces: Sequence[Piece]) -> PromptStream:
+    """A segment for each piece of the prompts."""
+    ids, positions, lengths, chains = [], [], [], []
+    places: list[Tensor | None] = [None] * len(prompts)
+    for piece in pieces:
+        own = prompts[piece.example][piece.start : piece.stop]
+        before = [] if piece.parent < 0 else chains[piece.parent]
+        chains.append([*before, torch.arange(len(ids), len(ids) + len(own))])
+        if piece.stop is None:
+            places[piece.example] = torch.cat(chains[-1])
+        ids += own
+        positions += range(piece.start, piece.start + len(own))
+        lengths.append(len(own))
+    return PromptStream(
+        input_ids=torch.tensor(ids, dtype=torch.long),
+        position_ids=torch.tensor(positions, dtype=torch.long),
+        lengths=torch.tensor(lengths, dtype=torch.long),
+        parents=torch.tensor([piece.parent for piece in pieces], dtype=torch.long),
+        places=tuple(found for found in places if found is not None),
     )
 
 
