@@ -23,6 +23,7 @@ from fake_run import BREAKOUT, HOSTILE, LONG, RECIPE, fake_comparison, fake_plan
 from flantune.errors import FlantuneError
 from flantune.reporting import charts, comparison_table, model_card, plan_table, safe, write_report
 from flantune.reporting.answers import even_limit
+from flantune.reporting.formats import main_metrics
 from flantune.reporting.ledger import ledger_lines
 from flantune.reporting.verdict_view import headline, sentence
 
@@ -395,9 +396,32 @@ def test_the_card_of_a_whole_model_says_what_the_hub_asks() -> None:
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["flantune"],
+        "model-index": front_matter(card)["model-index"],
     }
     row = next(line for line in card.splitlines() if line.startswith("| dialogue"))
     assert row.endswith("| rougeL | 60 | 18.2 | 31.5 | +13.2 \\[+9.2, +16.9] | 0.0016 | ▲ better |")
+
+
+def test_the_hub_reads_the_results_of_a_card_with_base_and_interval() -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    comparison = fake_comparison()
+    told = hub.ModelCard(model_card(comparison, fake_plan(), RECIPE, "org/base", "mit", encoder_decoder=True)).data
+    assert (told.model_name, told.pipeline_tag) == ("first", "text2text-generation")
+    assert len(told.eval_results) == len(main_metrics(comparison))
+    first, entry = told.eval_results[0], main_metrics(comparison, "trained")[0]
+    assert (first.metric_type, first.metric_value) == (entry["metric"], pytest.approx(entry["tuned"], abs=1e-4))
+    assert first.metric_args["base"] == pytest.approx(entry["base"], abs=1e-4)
+    assert first.metric_args["interval_of_difference"] == pytest.approx(entry["ci"], abs=1e-4)
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_the_card_of_an_encoder_decoder_loads_it_as_one(adapter: bool) -> None:
+    recipe = RECIPE + ("adapter:\n  method: lora\n" if adapter else "")
+    comparison = fake_comparison()
+    comparison["tuned"].pop("method", None)
+    card = model_card(comparison, None, recipe, "org/base", "mit", encoder_decoder=True)
+    assert f"{'AutoPeftModelFor' if adapter else 'AutoModelFor'}Seq2SeqLM.from_pretrained" in card
+    assert "CausalLM" not in card
 
 
 def test_the_card_of_an_adapter_names_peft() -> None:
@@ -419,7 +443,8 @@ def test_text_from_data_stays_text_in_the_card() -> None:
     comparison["tasks"][0]["task"] = f"a|b [link](http://x) ![i](y) https://z www.z {HOSTILE}\n\n# heading"
     comparison["verdict"] = HOSTILE
     card = model_card(comparison, plan, RECIPE, "org/base", None)
-    prose = card.split("````yaml")[0] + card.split("````\n")[-1]
+    body = card.split("---\n", 2)[2]  # what stands before is data to who reads it
+    prose = body.split("````yaml")[0] + body.split("````\n")[-1]
     assert not re.search(r"(?<!\\)<(script|img)", prose)
     assert not re.search(r"(?<!\\)\]\(", prose)
     assert "\n# heading" not in card

@@ -17,6 +17,7 @@ from flantune.run_folder import (
     begin,
     claim,
     clear_best,
+    is_encoder_decoder,
     lasting_digest,
     output_folder,
     read_json,
@@ -294,6 +295,8 @@ def report(run: Path) -> Path:
     embedded = EMBEDDED.get(recipe.model.name)
     base, license_ = (embedded.repository, embedded.license) if embedded else (recipe.model.name, None)
     if (run / "model").exists():
-        card = model_card(comparison, planned, (run / "recipe.yaml").read_text(encoding="utf-8"), base, license_)
+        recipe_text = (run / "recipe.yaml").read_text(encoding="utf-8")
+        apart = is_encoder_decoder(run / "model")
+        card = model_card(comparison, planned, recipe_text, base, license_, encoder_decoder=apart)
         write_text(run / "model" / "README.md", card)
     return write_report(run)

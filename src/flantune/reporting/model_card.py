@@ -15,6 +15,7 @@ from flantune.reporting.formats import (
     SYMBOLS,
     change,
     count,
+    finite,
     interval,
     main_metrics,
     p_value,
@@ -36,6 +37,8 @@ def model_card(
     recipe_text: str,
     base_model: str,
     license: str | None,
+    *,
+    encoder_decoder: bool = False,
 ) -> str:
     """Markdown of the card.
 
@@ -45,10 +48,13 @@ def model_card(
         recipe_text: The resolved recipe, shown as it is and asked whether an adapter was trained.
         base_model: Name on the hub; a local path is told in the text, but not in the front matter.
         license: Of the base model, as the hub calls it; None leaves it out.
+        encoder_decoder: Whether the model is one.
     """
     adapter = _is_adapter(comparison, recipe_text)
+    kind = "text2text-generation" if encoder_decoder else "text-generation"
+    index = {"name": _title(recipe_text), "results": _index(comparison, kind)}
     parts = [
-        f"---\n{_front_matter(base_model, license, adapter)}---",
+        f"---\n{_front_matter(base_model, license, adapter, kind, index)}---",
         f"# {escape(_title(recipe_text))}",
         f"{escape(base_model)}, fine-tuned on {plural(_trained(comparison, plan), 'task')} at once with "
         f"flantune{' (a LoRA adapter)' if adapter else ''}, and compared with its base on the same rows.",
@@ -64,7 +70,7 @@ def model_card(
         _training(plan),
         _fenced(recipe_text, "yaml"),
         "## Use",
-        _usage(base_model, adapter),
+        _usage(adapter, encoder_decoder),
     ]
     parts += ["## Limits", _limits()]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -75,7 +81,7 @@ def escape(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", " ".join(visible(str(text)).split()))
 
 
-def _front_matter(base_model: str, license: str | None, adapter: bool) -> str:
+def _front_matter(base_model: str, license: str | None, adapter: bool, kind: str, index: Mapping[str, Any]) -> str:
     data: dict[str, Any] = {}
     if license:
         data["license"] = license.lower()
@@ -83,13 +89,41 @@ def _front_matter(base_model: str, license: str | None, adapter: bool) -> str:
         data["base_model"] = base_model
         data["base_model_relation"] = "adapter" if adapter else "finetune"
     data["library_name"] = "peft" if adapter else "transformers"
-    data["pipeline_tag"] = "text-generation"
+    data["pipeline_tag"] = kind
     data["tags"] = ["flantune"]
+    if index["results"]:
+        data["model-index"] = [index]
     stream = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.dump(data, stream)
     return stream.getvalue()
+
+
+def _index(comparison: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The tuned model's main metrics as the hub's model-index has them, each with its base and interval."""
+    return [
+        {
+            "task": {"type": kind, "name": visible(short_task(entry["task"]))},
+            "dataset": {"type": visible(entry["task"]), "name": visible(short_task(entry["task"]))},
+            "metrics": [
+                {
+                    "type": visible(entry["metric"]),
+                    "value": round(entry["tuned"], 4),
+                    "args": {
+                        "rows": entry["n"],
+                        "base": round(entry["base"], 4),
+                        "difference": round(entry["difference"], 4),
+                        "interval_of_difference": [round(end, 4) for end in entry["ci"]],
+                        "higher_is_better": entry["higher_is_better"],
+                    },
+                }
+            ],
+        }
+        for group in GROUPS
+        for entry in main_metrics(comparison, group)
+        if finite(entry["tuned"]) and finite(entry["base"])
+    ]
 
 
 def _recipe(text: str) -> Mapping[str, Any]:
@@ -227,17 +261,18 @@ def _training(plan: Mapping[str, Any] | None) -> str:
     )
 
 
-def _usage(base_model: str, adapter: bool) -> str:
+def _usage(adapter: bool, encoder_decoder: bool) -> str:
+    kind = "Seq2SeqLM" if encoder_decoder else "CausalLM"
     if adapter:
         code = (
-            "from peft import AutoPeftModelForCausalLM\n"
+            f"from peft import AutoPeftModelFor{kind}\n"
             "from transformers import AutoTokenizer\n\n"
-            'model = AutoPeftModelForCausalLM.from_pretrained("PATH_OF_THIS_FOLDER")\n'
+            f'model = AutoPeftModelFor{kind}.from_pretrained("PATH_OF_THIS_FOLDER")\n'
         )
     else:
         code = (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'model = AutoModelForCausalLM.from_pretrained("PATH_OF_THIS_FOLDER")\n'
+            f"from transformers import AutoModelFor{kind}, AutoTokenizer\n\n"
+            f'model = AutoModelFor{kind}.from_pretrained("PATH_OF_THIS_FOLDER")\n'
         )
     return _fenced(code + 'tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")\n', "python")
 
