@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import torch
 from families import examples, tiny
 from flantune.models.adapters import add_adapter
 from flantune.models.packed_attention import compile_softmax, register
-from flantune.models.stream import stream_of, target_logits
+from flantune.models.stream import start_token, stream_of, target_logits
 from flantune.recipe.schema import Adapter
 from flantune.training.activation_checkpointing import checkpoint_activations
 from flantune.training.compilation import compile_step
@@ -71,15 +72,18 @@ def test_a_compiled_step_whose_activations_are_computed_again_has_the_same_gradi
         assert ours.grad is None or torch.allclose(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4), name
 
 
-def test_no_step_is_compiled_again_for_another_number_of_tokens():
-    model = tiny("llama", register()).train()
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_no_step_is_compiled_again_for_other_numbers_of_examples_and_tokens(family):
+    model = tiny(family, register()).train()
     summed = compile_step(model, 64, lambda line: None)
     counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    for count in (2, 3, 7):
-        rows = [([5] * (4 + count + i), [7] * (3 + i), 1.0) for i in range(count)]
-        stream = stream_of(rows)
+    generator = random.Random(4)
+    for count in (2, 1, 3, 7, 4, 5, 8, 2, 6, 1):
+        rows = [([5] * generator.randint(1, 60), [7] * generator.randint(2, 9), 1.0) for _ in range(count)]
+        stream = stream_of(rows, start_token(model), share_prefixes=family == "llama" and count % 2 == 0)
         summed(target_logits(model, stream), stream.targets, stream.weights)[0].backward()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == counted
+    assert not torch._dynamo.utils.counters["unimplemented"]
 
 
 def test_without_a_compiler_a_run_goes_on_uncompiled_and_says_so(tmp_path):

@@ -70,6 +70,12 @@ def _scores_gradient(grad: Tensor, probabilities: Tensor, scores: Tensor, scale:
 _fused: dict[str, Callable[..., Tensor]] = {"probabilities": _probabilities, "gradient": _scores_gradient}
 
 
+def _elementwise(name: str, shape: tuple[int, ...]) -> Callable[..., Tensor]:
+    """The compiled function if there is one; a compiler takes lengths of 1 for constants, and would begin anew."""
+    plain = _probabilities if name == "probabilities" else _scores_gradient
+    return plain if 1 in shape[2:] else _fused[name]
+
+
 def compile_softmax(enabled: bool) -> None:
     """Whether the element-wise parts are compiled: faster after the first steps, half a minute slower to start."""
     if enabled:
@@ -102,7 +108,8 @@ def _segments(
         chains.append((*chain, own))
         seen = sum(part.stop - part.start for part in chains[-1])
         shape = (heads, query.shape[0] // heads, length, seen)
-        yield _Segment(slice(first, first + length), chains[-1], shape)
+        if length:
+            yield _Segment(slice(first, first + length), chains[-1], shape)
         first, first_key = first + length, first_key + keys
 
 
@@ -181,17 +188,19 @@ def segment_attention(
     for segment in _segments(query, key, lengths, key_lengths, parents):
         q, k, v = _grouped(query, segment), _seen(key, segment), _seen(value, segment)
         scores = torch.bmm(q, k.transpose(1, 2)).view(segment.shape)
-        p = _fused["probabilities"](scores, _bias_of(by_place, segment), scale, window, softcap, causal)
+        p = _elementwise("probabilities", segment.shape)(
+            scores, _bias_of(by_place, segment), scale, window, softcap, causal
+        )
         out[:, segment.queries] = torch.bmm(p.view(*q.shape[:2], -1), v).view(query.shape[0], -1, query.shape[-1])
     return out
 
 
 def _bias_of(by_place: Tensor | None, segment: _Segment) -> Tensor | None:
-    """(K, H/K, l, l) of a segment from (H, L, L) of the longest."""
+    """(K, H/K, l, l) of a segment from (H, L, L) of the longest; copied, since kernels are compiled for strides."""
     if by_place is None:
         return None
     length = segment.shape[2]
-    return by_place[:, :length, :length].unflatten(0, segment.shape[:2])
+    return by_place[:, :length, :length].clone(memory_format=torch.contiguous_format).view(segment.shape)
 
 
 def _reading(
@@ -242,10 +251,12 @@ def segment_attention_backward(
         q, k, v = _grouped(query, segment), _seen(key, segment), _seen(value, segment)
         g = _grouped(grad, segment)
         scores = torch.bmm(q, k.transpose(1, 2)).view(segment.shape)
-        p = _fused["probabilities"](scores, _bias_of(by_place, segment), scale, window, softcap, causal)
+        p = _elementwise("probabilities", segment.shape)(
+            scores, _bias_of(by_place, segment), scale, window, softcap, causal
+        )
         _add_seen(d_value, segment, torch.bmm(p.view(*q.shape[:2], -1).transpose(1, 2), g))
         d_p = torch.bmm(g, v.transpose(1, 2)).view(segment.shape)
-        d_scores = _fused["gradient"](d_p, p, scores, scale, softcap)
+        d_scores = _elementwise("gradient", segment.shape)(d_p, p, scores, scale, softcap)
         if d_by_place is not None:
             length = segment.shape[2]
             d_by_place[:, :length, :length] += d_scores.flatten(0, 1) / scale

@@ -233,8 +233,8 @@ def stream_logits(model: Any, stream: Stream) -> Tensor:
         position_ids=stream.position_ids[None],
         use_cache=False,
         logits_to_keep=stream.predicting,
-        segment_lengths=stream.lengths,
-        segment_parents=stream.parents,
+        segment_lengths=_several(stream.lengths),
+        segment_parents=None if stream.parents is None else _several(stream.parents, -1),
     ).logits
 
 
@@ -244,13 +244,20 @@ def _decoder_logits(model: Any, stream: Stream, decoder: DecoderStream) -> Tenso
     Encoder and decoder are called apart, since each has segments of its own.
     """
     encoded = model.get_encoder()(
-        input_ids=stream.input_ids[None], position_ids=stream.position_ids[None], segment_lengths=stream.lengths
+        input_ids=stream.input_ids[None],
+        position_ids=stream.position_ids[None],
+        segment_lengths=_several(stream.lengths),
     )
     return model(
         encoder_outputs=encoded,
         decoder_input_ids=decoder.input_ids[None],
         decoder_position_ids=decoder.position_ids[None],
         use_cache=False,
-        segment_lengths=decoder.lengths,
-        memory_lengths=stream.lengths,
+        segment_lengths=_several(decoder.lengths),
+        memory_lengths=_several(stream.lengths),
     ).logits
+
+
+def _several(numbers: Tensor, of_nothing: int = 0) -> Tensor:
+    """With an empty segment's after those of a single one: layers are compiled for any number of segments but 1."""
+    return torch.nn.functional.pad(numbers, (0, 1), value=of_nothing) if numbers.numel() == 1 else numbers
