@@ -22,6 +22,7 @@ from flantune.cli import (
     prepare,
     quickstart,
     report,
+    study,
     tasks,
     train,
     ui,
@@ -49,6 +50,7 @@ app.command()(judge.judge)
 app.command()(merge.merge)
 app.command()(interpolate.interpolate)
 app.command()(average.average)
+app.add_typer(study.app, name="study")
 app.add_typer(tasks.app, name="tasks")
 app.command()(chat.chat)
 app.command()(ui.ui)

@@ -39,6 +39,22 @@ def print_opinion(made: dict[str, Any]) -> None:
         print(f"  characters: base {length['base']:.0f}, tuned {length['tuned']:.0f}{along}")
 
 
+def print_study(made: dict[str, Any]) -> None:
+    """A study's answer, what its runs cost, its differences, and what is missing."""
+    from rich.console import Console
+
+    from flantune.reporting import safe
+    from flantune.reporting.terminal import study_tables
+
+    out = Console(width=None if sys.stdout.isatty() else 100)
+    for table in study_tables(made):
+        out.print(table)
+    if made.get("answer"):
+        out.print(safe(made["answer"]), markup=False, highlight=False)
+    if made["missing"]:
+        out.print(f"missing, the time was over: {', '.join(made['missing'])}; the same command goes on")
+
+
 def print_plan(plan: dict[str, Any]) -> None:
     """The plan as a table, its totals and warnings."""
     from rich.console import Console

@@ -211,3 +211,41 @@ def _table(caption: str) -> Table:
 
 def _cell(text: object) -> str:
     return " ".join(safe(text).split())
+
+
+def study_tables(results: Mapping[str, Any]) -> list[Table]:
+    """What the runs of a study cost, and each of its comparisons, a difference a line."""
+    cost = _table("seconds in steps, peak memory in GiB, weights saved in MB")
+    for title in ("run", "tasks", "seconds", "memory", "saved"):
+        cost.add_column(title, overflow="fold", justify="left" if title in ("run", "tasks") else "right")
+    for run in results["runs"]:
+        told = ("–", "–", "–")
+        if run["saved_bytes"] is not None:
+            memory = "–" if run["memory_gb"] is None else f"{run['memory_gb']:.2f}"
+            told = (f"{run['seconds']:.1f}", memory, f"{run['saved_bytes'] / 1e6:.2f}")
+        tasks = ", ".join(_cell(short_task(task)) for task in run["tasks"])
+        cost.add_row(*map(Text, (run["name"], tasks, *told)))
+    together = {"one model": results["together"]} if results.get("together") else None
+    first = f"against {results.get('first')}"
+    lines = [
+        ("against the base", _study_lines(results.get("against_base"))),
+        (first, _study_lines(results.get("against_first"))),
+        ("one model, against one per task", _study_lines(together)),
+        ("what examples of one bring to another", [(each["source"], each) for each in results.get("helps") or ()]),
+    ]
+    return [cost, *(_study_table(title, found) for title, found in lines if found)]
+
+
+def _study_lines(tables: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(name, entry) for name, table in (tables or {}).items() for entry in table["tasks"]]
+
+
+def _study_table(title: str, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+    table = _table(f"{title}: 95 % intervals; verdicts by Holm-adjusted p over this table")
+    for column in ("of", "asked", "metric", "difference", "verdict"):
+        table.add_column(column, overflow="fold")
+    for name, entry in lines:
+        told = f"{change(entry['difference'], entry['unit'])} {interval(entry['ci'], entry['unit'])}"
+        cells = (_cell(short_task(name)), _cell(short_task(entry["task"])), _cell(entry["metric"]), told)
+        table.add_row(*map(Text, (*cells, entry["verdict"])))
+    return table

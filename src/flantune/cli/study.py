@@ -1,0 +1,86 @@
+"""`flantune study`: several runs of one recipe, compared on the same rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from flantune.study import Kind
+
+app = typer.Typer(
+    help="Several runs of one recipe, compared on the same rows: kinds of tuning; who helps whom. The same command "
+    "goes on with a study that was stopped.\n\nExample: flantune study methods recipe.yaml",
+    no_args_is_help=True,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe values to change.", show_default=False)
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="The study's folder; default studies/NAME-KIND.", show_default=False)
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option("--minutes", min=0, help="Stop then; what is missing is named.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def methods(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    methods_: Annotated[
+        str, typer.Option("--methods", help="Kinds of tuning, separated by commas: full, or an adapter.method.")
+    ] = "full,lora",
+    out: Out = None,
+    minutes: Minutes = None,
+    json_: Json = False,
+) -> None:
+    """Compare kinds of tuning on the same draws: quality, time, memory, size.
+
+    Example: flantune study methods recipe.yaml --methods full,lora,ia3
+    """
+    _study("methods", recipe, overrides, out, minutes, json_, methods=methods_.split(","))
+
+
+@app.command()
+def transfer(
+    recipe: RecipeFile, overrides: Overrides = None, out: Out = None, minutes: Minutes = None, json_: Json = False
+) -> None:
+    """Train each task alone, all together, and all but one, on as many draws each: who helps or hurts whom.
+
+    Example: flantune study transfer recipe.yaml --minutes 60
+    """
+    _study("transfer", recipe, overrides, out, minutes, json_)
+
+
+def _study(
+    kind: Kind,
+    path: Path,
+    overrides: list[str] | None,
+    out: Path | None,
+    minutes: float | None,
+    json_: bool,
+    **more: Any,
+) -> None:
+    from flantune.cli.console import console
+    from flantune.cli.show import print_json, print_study
+    from flantune.preparation import prepare
+    from flantune.recipe import load_recipe
+    from flantune.study import study
+
+    recipe = load_recipe(path, overrides or [])
+    out = out or Path("studies") / f"{recipe.name}-{kind}"
+    with console() as listener:
+        draws = prepare(recipe, listener=listener).plan["draws"]
+        made = study(kind, recipe, out, draws=draws, minutes=minutes, listener=listener, **more)
+    if json_:
+        print_json(made)
+        return
+    print_study(made)
+    print(f"report: {out / 'report.html'}")

@@ -1,0 +1,166 @@
+"""Studies: which runs they consist of, what their answers show, and that a stopped one goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flantune.errors import FlantuneError
+from flantune.evaluation.compare import Resampling
+from flantune.evaluation.records import Side, TaskAnswers
+from flantune.recipe import load_recipe
+from flantune.study_plan import method_runs, transfer_runs
+from flantune.study_results import answer, transfer_result
+from runs import flantune, write_recipe
+
+
+def three_tasks(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("tasks: [a.yaml, {task: b.yaml, cap: 9}, c.yaml]\n", encoding="utf-8")
+    return load_recipe(path)
+
+
+def test_a_transfer_study_has_all_tasks_each_alone_and_all_but_each_with_one_budget(tmp_path):
+    runs = transfer_runs(three_tasks(tmp_path), ["a", "b", "c"], 50)
+    assert {run.name: run.tasks for run in runs} == {
+        "all": ("a", "b", "c"),
+        **{"alone-1": ("a",), "alone-2": ("b",), "alone-3": ("c",)},
+        **{"without-1": ("b", "c"), "without-2": ("a", "c"), "without-3": ("a", "b")},
+    }
+    assert all("training.draws=50" in run.overrides for run in runs)
+
+
+def test_the_overrides_of_a_transfer_run_keep_what_the_recipe_says_of_its_tasks(tmp_path):
+    recipe = three_tasks(tmp_path)
+    for run in transfer_runs(recipe, ["a", "b", "c"], 50):
+        made = load_recipe(tmp_path / "recipe.yaml", list(run.overrides))
+        assert made.tasks == tuple(
+            choice for name, choice in zip("abc", recipe.tasks, strict=True) if name in run.tasks
+        )
+
+
+def test_of_two_tasks_all_but_one_is_not_trained_twice(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("tasks: [a.yaml, b.yaml]\n", encoding="utf-8")
+    assert [run.name for run in transfer_runs(load_recipe(path), ["a", "b"], 5)] == ["all", "alone-1", "alone-2"]
+
+
+@pytest.mark.parametrize("tasks", ["[a.yaml]", "[{task: a.yaml, share: 0.5}, b.yaml]"])
+def test_tasks_that_cannot_be_left_out_are_refused(tmp_path, tasks):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"tasks: {tasks}\n", encoding="utf-8")
+    with pytest.raises(FlantuneError, match="tasks"):
+        transfer_runs(load_recipe(path), ["a", "b"], 5)
+
+
+@pytest.mark.parametrize("methods", [["full"], ["full", "full"], ["full", "lorra"]])
+def test_methods_are_at_least_two_known_and_different_ones(methods):
+    with pytest.raises(FlantuneError, match="--methods"):
+        method_runs(methods, ["a"], 5)
+
+
+def side(right):
+    """A model's answers, right in as many of 40 rows a task as said."""
+    rows = {
+        task: [
+            {
+                **{"row": f"{task}{i}", "template": "t", "template_kind": "seen", "exemplars": [], "prompt": f"{i}"},
+                **{"prediction": "yes" if i < n else "no", "references": ["yes"], "finished": True},
+                "choice_scores": None,
+            }
+            for i in range(40)
+        ]
+        for task, n in right.items()
+    }
+    decoding = {"evaluate_by": "generation", "max_new_tokens": 3, "method": "greedy", "version": 1}
+    settings = {"model": "m", "system": "", "precision": "float32", "batch_tokens": 9}
+    tasks = tuple(TaskAnswers(t, "c", "trained", ("exact_match",), decoding, rows[t], {}) for t in right)
+    return Side(settings, tasks)
+
+
+def test_the_matrix_says_who_helps_and_who_hurts_and_what_one_model_does(tmp_path):
+    runs = transfer_runs(three_tasks(tmp_path), ["a", "b", "c"], 50)
+    sides = {
+        "all": side({"a": 30, "b": 20, "c": 20}),
+        "alone-1": side({"a": 10, "b": 0, "c": 0}),
+        "alone-2": side({"a": 0, "b": 20, "c": 0}),
+        "alone-3": side({"a": 0, "b": 0, "c": 20}),
+        "without-1": side({"a": 30, "b": 0, "c": 20}),  # without a, b loses: a helps b
+        "without-2": side({"a": 30, "b": 20, "c": 40}),  # without b, c gains: b hurts c
+        "without-3": side({"a": 30, "b": 20, "c": 20}),
+    }
+    made = transfer_result(side({"a": 0, "b": 0, "c": 0}), sides, runs, Resampling(199, None, 1))
+    effects = {(each["source"], each["task"]): each for each in made["helps"]}
+    assert {pair for pair, each in effects.items() if each["verdict"] == "helps"} == {("a", "b")}
+    assert {pair for pair, each in effects.items() if each["verdict"] == "hurts"} == {("b", "c")}
+    assert effects["a", "b"]["difference"] == 50
+    assert effects["b", "c"]["difference"] == -50
+    assert all(each["ci"][0] <= each["difference"] <= each["ci"][1] for each in made["helps"])
+    assert {e["task"]: e["difference"] for e in made["together"]["tasks"]} == {"a": 50, "b": 0, "c": 0}
+    assert made["answer"].startswith("One model:")
+    fewer = {name: made for name, made in sides.items() if name != "alone-2"}
+    assert "not answered yet" in transfer_result(sides["alone-1"], fewer, runs, Resampling(99, None, 1))["answer"]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "begins"),
+    [("worse", "One per task"), ("better worse", "It depends"), ("equivalent", "Not decided")],
+)
+def test_the_answer_says_no_more_than_was_shown(verdicts, begins):
+    assert answer([{"task": word, "verdict": word} for word in verdicts.split()]).startswith(begins)
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_after_a_kill_names_what_did_not_fit_and_keeps_finished_runs(tmp_path):
+    recipe, cache, out = write_recipe(tmp_path), tmp_path / "cache", tmp_path / "study"
+    asked = ("study", "methods", recipe, "--methods", "full,lora", "--out", out)
+    none = flantune(*asked, "--minutes", 0, "--json", cache=cache)
+    assert json.loads(none.stdout)["missing"] == ["base", "full", "lora"], none.stderr
+    environment = {**os.environ, "FLANTUNE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flantune", *map(str, asked)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    first = out / "evaluation" / "full" / "settings.json"
+    while not first.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    weights = out / "runs" / "full" / "model" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    done = flantune(*asked, "--json", cache=cache)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["missing"] == []
+    assert weights.stat().st_mtime_ns == before
+    assert set(made["against_base"]) == {"full", "lora"}
+    assert set(made["against_first"]) == {"lora"}
+    full, lora = made["runs"]
+    assert lora["saved_bytes"] < full["saved_bytes"]
+    assert full["seconds"] > 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "What kind of tuning?" in page
+    assert "http" not in page.replace("http-equiv", "")
+    other = flantune("study", "methods", recipe, "--methods", "full,ia3", "--out", out, cache=cache)
+    assert other.returncode == 2
+    assert "another study" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_transfer_study_ends_in_an_answer(tmp_path):
+    recipe, out = write_recipe(tmp_path), tmp_path / "study"
+    done = flantune("study", "transfer", recipe, "training.draws=16", "--out", out, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    made = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert made["missing"] == []
+    assert made["draws"] == 16
+    assert [entry["task"] for entry in made["together"]["tasks"]] == ["words", "verdict"]
+    assert made["answer"] in (out / "report.html").read_text(encoding="utf-8")
