@@ -11,10 +11,12 @@ import time
 
 import pytest
 
+from browser import open_browser
 from flantune.errors import FlantuneError
 from flantune.evaluation.compare import Resampling
 from flantune.evaluation.records import Side, TaskAnswers
 from flantune.recipe import load_recipe
+from flantune.reporting.study_page import write_study_report
 from flantune.study_plan import method_runs, transfer_runs
 from flantune.study_results import answer, transfer_result
 from runs import flantune, write_recipe
@@ -164,3 +166,18 @@ def test_a_transfer_study_ends_in_an_answer(tmp_path):
     assert made["draws"] == 16
     assert [entry["task"] for entry in made["together"]["tasks"]] == ["words", "verdict"]
     assert made["answer"] in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_page_gives_its_tables_the_room_there_is_and_scrolls_only_inside_them(tmp_path, width):
+    entry = {"task": "<b>t</b>", "metric": "rouge1", "unit": "0-100", "n": 9, "base": 1.0, "tuned": 6.0}
+    entry |= {"difference": 5.0, "ci": [2.0, 8.0], "verdict": "better"}
+    run = {"name": "all", "tasks": ["<b>t</b>"], "seconds": 1.0, "memory_gb": 1.0, "saved_bytes": 9}
+    made = {"kind": "methods", "draws": 9, "missing": [], "runs": [run], "against_base": {"all": {"tasks": [entry]}}}
+    path = write_study_report(tmp_path, made)
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(path.as_uri())
+        assert page.evaluate("document.querySelector('main').clientWidth") > 0.6 * width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("td b").count() == 0
