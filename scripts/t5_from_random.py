@@ -3,6 +3,7 @@
 Usage:
     python scripts/t5_from_random.py make DIR --data DATA
     python scripts/t5_from_random.py compare DIR --data DATA [--draws 8000] [--points 8] [--precision fp32]
+    python scripts/t5_from_random.py loss DIR --data DATA
 
 `make` writes a model folder: T5's architecture with random weights, and a tokenizer of 16,384 tokens learned from the
 training rows of recipes/four_tasks.yaml. Train it as any model: flantune train recipes/four_tasks.yaml model=DIR ...
@@ -11,6 +12,8 @@ training rows of recipes/four_tasks.yaml. Train it as any model: flantune train 
 does, on streams without padding; once on padded batches through the library's own attention with its masks, the loss
 summed by hand; and once more so with the examples of each batch in reverse, which changes nothing but how sums are
 rounded, and so shows how far apart rounding alone takes two runs. Prints their losses of steps and of held-out rows.
+
+`loss` prints the mean loss of the target tokens of the same held-out rows for any such model, a run's say.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import torch
 from flantune.evaluation.prompts import evaluation_set
 from flantune.learner import learner_of
 from flantune.mixture.order import Order
+from flantune.models.load import load_model
 from flantune.models.stream import start_token, stream_of, target_logits
 from flantune.preparation import prepare, trained_tasks
 from flantune.progress import Silent
@@ -129,6 +133,14 @@ def compare(folder: Path, data: str, draws: int, points: int, precision: str) ->
             )
 
 
+def loss(folder: Path, data: str) -> None:
+    """Prints a model's loss on held-out rows."""
+    recipe = _recipe(str(folder), data, "training.precision=fp32", "training.compile=false")
+    loaded = load_model(str(folder), precision="fp32", report=print)
+    rows = _held_out(recipe, loaded.format)
+    print(f"{_held_out_loss(loaded.model, rows):.4f} nats per target token of {len(rows)} held-out rows")
+
+
 def _held_out(recipe: Recipe, encoder: Any) -> list[Pair]:
     pairs: list[Pair] = []
     for task in trained_tasks(recipe):
@@ -216,9 +228,9 @@ def _padded_held_out_loss(model: Any, pairs: Sequence[Pair]) -> float:
 
 
 def main() -> None:
-    """Makes or compares."""
+    """Makes, compares or measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["make", "compare"])
+    parser.add_argument("what", choices=["make", "compare", "loss"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", default=str(ROOT.parent / "shared" / "data"))
     parser.add_argument("--draws", type=int, default=8000)
@@ -227,6 +239,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "make":
         make(given.folder, given.data)
+    elif given.what == "loss":
+        loss(given.folder, given.data)
     else:
         compare(given.folder, given.data, given.draws, given.points, given.precision)
 
