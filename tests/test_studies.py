@@ -17,7 +17,8 @@ from flantune.evaluation.compare import Resampling
 from flantune.evaluation.records import Side, TaskAnswers
 from flantune.recipe import load_recipe
 from flantune.reporting.study_page import write_study_report
-from flantune.study_plan import method_runs, transfer_runs
+from flantune.study_curves import data_result
+from flantune.study_plan import data_runs, method_runs, transfer_runs
 from flantune.study_results import answer, transfer_result
 from runs import flantune, write_recipe
 
@@ -67,6 +68,23 @@ def test_methods_are_at_least_two_known_and_different_ones(methods):
         method_runs(methods, ["a"], 5)
 
 
+def test_a_study_of_data_takes_parts_of_the_rows_also_of_tasks_in_mixtures(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("tasks: [a.yaml, {mixture: m, tasks: [b.yaml, {task: c.yaml, cap: 9}]}]\n", encoding="utf-8")
+    recipe, rows = load_recipe(path), {"a": 80, "b": 160, "c": 17}
+    runs = data_runs(recipe, rows, 50)
+    assert [run.name for run in runs] == ["1-of-8", "1-of-4", "1-of-2", "all"]
+    assert [run.rows for run in runs] == [(10, 20, 2), (20, 40, 4), (40, 80, 8), (80, 160, 17)]
+    first, mixture = load_recipe(path, list(runs[1].overrides)).model_dump()["tasks"]
+    assert (first["train_rows"], mixture["tasks"][1]["train_rows"]) == (20, 4)
+    assert mixture["tasks"][1]["cap"] == 9
+    assert [run.rows for run in data_runs(recipe, rows, 50, "b")] == [(80, part, 17) for part in (20, 40, 80, 160)]
+    with pytest.raises(FlantuneError, match="does not train on"):
+        data_runs(recipe, rows, 50, "d")
+    with pytest.raises(FlantuneError, match="at least 16"):
+        data_runs(recipe, {**rows, "a": 15}, 50)
+
+
 def side(right):
     """A model's answers, right in as many of 40 rows a task as said."""
     rows = {
@@ -108,6 +126,39 @@ def test_the_matrix_says_who_helps_and_who_hurts_and_what_one_model_does(tmp_pat
     assert made["answer"].startswith("One model:")
     fewer = {name: made for name, made in sides.items() if name != "alone-2"}
     assert "not answered yet" in transfer_result(sides["alone-1"], fewer, runs, Resampling(99, None, 1))["answer"]
+
+
+def test_what_more_rows_bring_is_foretold_from_runs_and_the_forecast_of_the_largest_is_checked(tmp_path):
+    runs = data_runs(three_tasks(tmp_path), {"a": 800, "b": 800, "c": 800}, 50)
+    # a: wrong answers fall by a quarter where rows double; b: they stay; c: none is left.
+    right = {"1-of-8": (10, 20, 40), "1-of-4": (17, 21, 40), "1-of-2": (23, 20, 40), "all": (27, 20, 40)}
+    sides = {name: side(dict(zip("abc", counts, strict=True))) for name, counts in right.items()}
+    made = data_result(side({"a": 0, "b": 0, "c": 0}), sides, runs, Resampling(999, None, 1))
+    a, b, c = made["curves"]
+    assert [point["rows"] for point in a["points"]] == [100, 200, 400, 800]
+    assert a["exponent"] == pytest.approx(-0.41, abs=0.02)
+    assert a["check"]["held"]
+    assert a["check"]["expected"] == pytest.approx(67.9, abs=1)
+    assert a["more"]["interval"][0] < a["more"]["gain"] < a["more"]["interval"][1]
+    assert a["more"]["gain"] > 5
+    assert abs(b["more"]["gain"]) < 1
+    assert c["more"] is None
+    assert c["check"] is None
+    assert "of c would bring cannot be told: a run has no error left" in made["answer"]
+    assert "held on 2 of 2 tasks" in made["answer"]
+    told = [{"name": run.name, "tasks": [], "saved_bytes": None} for run in runs]
+    path = write_study_report(tmp_path, {"kind": "data", "draws": 9, "missing": [], "runs": told, **made})
+    assert "What would more rows bring?" in path.read_text(encoding="utf-8")
+
+
+def test_a_study_of_data_without_its_last_run_foretells_from_the_others_and_checks_nothing(tmp_path):
+    runs = data_runs(three_tasks(tmp_path), {"a": 800, "b": 800, "c": 800}, 50)
+    sides = {name: side({"a": n, "b": n, "c": n}) for name, n in (("1-of-8", 9), ("1-of-4", 16), ("1-of-2", 22))}
+    made = data_result(side({"a": 0, "b": 0, "c": 0}), sides, runs, Resampling(199, None, 1))
+    assert all(curve["check"] is None and curve["more"]["gain"] > 0 for curve in made["curves"])
+    del sides["1-of-8"]
+    made = data_result(side({"a": 0, "b": 0, "c": 0}), sides, runs, Resampling(199, None, 1))
+    assert all(curve["why"] == "there are fewer than three runs" for curve in made["curves"])
 
 
 @pytest.mark.parametrize(
@@ -166,6 +217,20 @@ def test_a_transfer_study_ends_in_an_answer(tmp_path):
     assert made["draws"] == 16
     assert [entry["task"] for entry in made["together"]["tasks"]] == ["words", "verdict"]
     assert made["answer"] in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_study_of_data_ends_in_a_forecast(tmp_path):
+    recipe, out = write_recipe(tmp_path), tmp_path / "study"
+    asked = ("study", "data", recipe, "training.draws=16", "--task", "words", "--out", out)
+    done = flantune(*asked, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    made = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert made["missing"] == []
+    assert [run["rows"] for run in made["runs"]] == [[5, 40], [10, 40], [20, 40], [40, 40]]
+    (curve,) = made["curves"]
+    assert [point["rows"] for point in curve["points"]] == [5, 10, 20, 40]
+    assert "examples of words would bring" in made["answer"]
 
 
 @pytest.mark.parametrize("width", [1440, 390])

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,12 @@ from typing import Any, Literal
 from flantune.assessment import resampling
 from flantune.errors import FlantuneError
 from flantune.files import digest, read_json_lines, write_json
-from flantune.preparation import trained_tasks
 from flantune.progress import Listener, Silent
 from flantune.recipe import Recipe
 from flantune.run_folder import read_json, write_recipe
-from flantune.study_plan import StudyRun, method_runs, transfer_runs
+from flantune.study_plan import StudyRun, data_runs, method_runs, transfer_runs
 
-Kind = Literal["methods", "transfer"]
+Kind = Literal["methods", "transfer", "data"]
 SECONDS_TO_SAVE = 60  # that a process has to save what it did when its time is over
 
 
@@ -32,7 +31,9 @@ def study(
     out: Path,
     *,
     draws: int,
+    rows: Mapping[str, int],
     methods: Sequence[str] = (),
+    task: str | None = None,
     minutes: float | None = None,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
@@ -43,7 +44,9 @@ def study(
         recipe: What all runs have in common; all are evaluated on its rows.
         out: The study's folder; where it was begun, it is gone on with.
         draws: Examples that each run is trained on.
+        rows: Trained task's name to its training rows, in the recipe's order.
         methods: Kinds of tuning, of a study of methods.
+        task: The only one whose rows a study of data takes parts of; all by default.
         minutes: When the study stops, from now; what is missing then is named.
         listener: Who is told how far it is.
     Returns:
@@ -53,11 +56,16 @@ def study(
     """
     from flantune.evaluation.records import read_side
     from flantune.reporting.study_page import write_study_report
+    from flantune.study_curves import data_result
     from flantune.study_results import methods_result, transfer_result
 
     listener = listener or Silent()
-    names = [task.name for task in trained_tasks(recipe)]
-    runs = method_runs(methods, names, draws) if kind == "methods" else transfer_runs(recipe, names, draws)
+    if kind == "methods":
+        runs = method_runs(methods, list(rows), draws)
+    elif kind == "transfer":
+        runs = transfer_runs(recipe, list(rows), draws)
+    else:
+        runs = data_runs(recipe, rows, draws, task)
     _begin(kind, recipe, out, draws, runs)
     with _alone(out, listener) as lock:
         processes = _Processes(out, lock, time.monotonic() + 60 * minutes if minutes is not None else None)
@@ -67,7 +75,10 @@ def study(
         base = read_side(out / "evaluation" / "base")
         sides = {run.name: read_side(out / "evaluation" / run.name) for run in runs if run.name not in missing}
         by = resampling(base.settings)
-        made |= methods_result(base, sides, by) if kind == "methods" else transfer_result(base, sides, runs, by)
+        if kind == "methods":
+            made |= methods_result(base, sides, by)
+        else:
+            made |= (transfer_result if kind == "transfer" else data_result)(base, sides, runs, by)
     write_json(out / "results.json", made)
     write_study_report(out, made)
     return made
@@ -193,6 +204,7 @@ def _told(out: Path, run: StudyRun) -> dict[str, Any]:
     return {
         "name": run.name,
         "tasks": list(run.tasks),
+        "rows": list(run.rows),
         "seconds": sum(line["seconds"] for line in lines) if trained else None,
         "memory_gb": max(line["memory_gb"] for line in lines) if trained and lines else None,
         "saved_bytes": saved,

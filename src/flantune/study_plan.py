@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, get_args
 
 from flantune.errors import FlantuneError, nearest
@@ -13,6 +14,8 @@ from flantune.recipe.mixing import TaskChoice
 from flantune.recipe.schema import Adapter
 
 METHODS = get_args(Adapter.model_fields["method"].annotation)
+PARTS = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2), Fraction(1))  # of the training rows
+FEWEST = 16  # rows, of which an eighth is two
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,13 @@ class StudyRun:
         name: Of its folder.
         overrides: KEY=VALUE arguments that make it from the study's recipe.
         tasks: Names, as the recipe gives them, that it is trained on.
+        rows: Training rows of each of these, where a study chooses them.
     """
 
     name: str
     overrides: tuple[str, ...]
     tasks: tuple[str, ...]
+    rows: tuple[int, ...] = ()
 
 
 def method_runs(methods: Sequence[str], names: Sequence[str], draws: int) -> list[StudyRun]:
@@ -91,6 +96,43 @@ def transfer_runs(recipe: Recipe, names: Sequence[str], draws: int) -> list[Stud
         # Of two tasks, all but one is the other alone.
         *(run(f"without-{p + 1}", [q for q in everything if q != p]) for p in everything if len(choices) > 2),
     ]
+
+
+def data_runs(recipe: Recipe, rows: Mapping[str, int], draws: int, task: str | None = None) -> list[StudyRun]:
+    """An eighth, a quarter, a half and all of the training rows, each part inside the next, on as many draws each.
+
+    Args:
+        recipe: The study's.
+        rows: Trained task's own name to its training rows, in the recipe's order.
+        draws: Of each run.
+        task: The only one whose rows become fewer; all of them by default.
+    Raises:
+        FlantuneError: An unknown task, or too few rows to take an eighth of.
+    """
+    if task is not None and task not in rows:
+        raise FlantuneError(f'the recipe does not train on "{task}"; {nearest(task, list(rows))}', "--task")
+    scaled = [name for name in rows if task in (None, name)]
+    for name in scaled:
+        if rows[name] < FEWEST:
+            raise FlantuneError(f"{name} has {rows[name]} training rows; at least {FEWEST} are needed", "--task")
+
+    def run(part: Fraction) -> StudyRun:
+        used = {name: round(part * count) if name in scaled else count for name, count in rows.items()}
+        left = iter(used.values())
+        entries = json.dumps(
+            [_with_rows(entry.model_dump(mode="json", exclude_none=True), left) for entry in recipe.tasks]
+        )
+        name = f"{part.numerator}-of-{part.denominator}" if part < 1 else "all"
+        return StudyRun(name, (f"tasks={entries}", f"training.draws={draws}"), tuple(rows), tuple(used.values()))
+
+    return [run(part) for part in PARTS]
+
+
+def _with_rows(entry: dict[str, Any], left: Iterator[int]) -> dict[str, Any]:
+    """An entry of a recipe with as many training rows as come next, for each task in it."""
+    if "mixture" in entry:
+        return {**entry, "tasks": [_with_rows(inside, left) for inside in entry["tasks"]]}
+    return {**entry, "train_rows": next(left)}
 
 
 def run_without(runs: Sequence[StudyRun], task: str) -> StudyRun | None:

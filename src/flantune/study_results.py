@@ -21,11 +21,11 @@ def methods_result(base: Side, sides: Mapping[str, Side], by: Resampling) -> dic
         `against_base` and `against_first`: a table for each method, with Holm's correction over each of the two.
     """
     names = list(sides)
-    tables = {"against_base": _tables(base, sides, by)}
+    made = {"against_base": tables(base, sides, by)}
     rest = {name: sides[name] for name in names[1:]}
-    return tables | {
+    return made | {
         "first": names[0] if names else None,
-        "against_first": _tables(sides[names[0]], rest, by) if rest else {},
+        "against_first": tables(sides[names[0]], rest, by) if rest else {},
     }
 
 
@@ -43,7 +43,7 @@ def transfer_result(base: Side, sides: Mapping[str, Side], runs: Sequence[StudyR
         less without it). `together`: on each task the model of all tasks less the task's own model. `answer`: one
         sentence. Holm's correction runs over each of the three; what cannot be said yet is None.
     """
-    told: dict[str, Any] = {"against_base": _tables(base, sides, by), "helps": None, "together": None}
+    told: dict[str, Any] = {"against_base": tables(base, sides, by), "helps": None, "together": None}
     tasks = next(run for run in runs if run.name == "all").tasks
     together = sides.get("all")
     left = {task: found for task in tasks if (found := run_without(runs, task)) and found.name in sides}
@@ -88,7 +88,8 @@ def answer(entries: Sequence[Mapping[str, Any]] | None) -> str:
     return f"Not decided by these rows: {same} no difference is shown on any task between one model and one per task."
 
 
-def _tables(base: Side, sides: Mapping[str, Side], by: Resampling) -> dict[str, Any]:
+def tables(base: Side, sides: Mapping[str, Side], by: Resampling) -> dict[str, Any]:
+    """Each side against the base: a table of main metrics and their average, with Holm's correction over all."""
     made = compare_all(base, list(sides.values()), by)
     return {
         name: {"tasks": _mains(comparison), "average": comparison["average"]["seen"]}

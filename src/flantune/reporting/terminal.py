@@ -233,7 +233,22 @@ def study_tables(results: Mapping[str, Any]) -> list[Table]:
         ("one model, against one per task", _study_lines(together)),
         ("what examples of one bring to another", [(each["source"], each) for each in results.get("helps") or ()]),
     ]
-    return [cost, *(_study_table(title, found) for title, found in lines if found)]
+    compared = [_study_table(title, found) for title, found in lines if found]
+    return [cost, *compared, *([_curve_table(results["curves"])] if results.get("curves") else [])]
+
+
+def _curve_table(curves: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("score by training rows; what the smaller runs foretold of the largest, with its 95 % interval")
+    for column in ("task", "metric", "rows", "score", "foretold"):
+        table.add_column(column, overflow="fold")
+    for curve in curves:
+        for point in curve["points"]:
+            check = curve["check"] if point is curve["points"][-1] else None
+            told = "" if check is None else f"{score(check['expected'], curve['unit'])} "
+            told += "" if check is None else f"{interval(check['interval'], curve['unit'], signed=False)}"
+            cells = (_cell(short_task(curve["task"])), _cell(curve["metric"]), count(point["rows"]))
+            table.add_row(*map(Text, (*cells, score(point["score"], curve["unit"]), told)))
+    return table
 
 
 def _study_lines(tables: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
