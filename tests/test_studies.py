@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from browser import open_browser
@@ -18,8 +19,9 @@ from flantune.evaluation.records import Side, TaskAnswers
 from flantune.recipe import load_recipe
 from flantune.reporting.study_page import write_study_report
 from flantune.study_curves import data_result
-from flantune.study_plan import data_runs, method_runs, transfer_runs
+from flantune.study_plan import data_runs, method_runs, seed_runs, transfer_runs
 from flantune.study_results import answer, transfer_result
+from flantune.study_seeds import effect, seeds_result
 from runs import flantune, write_recipe
 
 
@@ -217,6 +219,56 @@ def test_a_transfer_study_ends_in_an_answer(tmp_path):
     assert made["draws"] == 16
     assert [entry["task"] for entry in made["together"]["tasks"]] == ["words", "verdict"]
     assert made["answer"] in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_study_of_seeds_changes_nothing_but_the_seed(tmp_path):
+    recipe = three_tasks(tmp_path)
+    runs = seed_runs(recipe, ["a", "b", "c"], 50, 3)
+    assert [run.overrides for run in runs] == [(f"seed={seed}", "training.draws=50") for seed in (0, 1, 2)]
+    with pytest.raises(FlantuneError, match="--seeds"):
+        seed_runs(recipe, ["a"], 50, 1)
+
+
+def test_over_seeds_what_one_run_shows_is_shown_only_where_the_others_agree(tmp_path):
+    base = side({"a": 10, "b": 10, "c": 10})
+    counts = {"seed-0": (30, 30, 10), "seed-1": (31, 10, 10), "seed-2": (29, 2, 10)}
+    sides = {name: side(dict(zip("abc", right, strict=True))) for name, right in counts.items()}
+    made = seeds_result(base, sides, Resampling(499, None, 1))
+    a, b, c = made["seeds"]
+    assert (a["verdict"], b["verdict"], c["verdict"]) == ("better", "no difference shown", "no difference shown")
+    assert a["difference"] == 50
+    assert b["runs"] == [50, 0, -20]
+    assert b["runs_sd"] > b["rows_sd"]
+    assert c["ci"] == [0, 0]
+    assert made["answer"] == (
+        "Over 3 seeds, as any other run on any other rows: shown to be better on a. "
+        "Runs differ by more than the rows explain on b."
+    )
+    assert seeds_result(base, {"seed-0": sides["seed-0"]}, Resampling(99, None, 1))["seeds"] is None
+
+
+@pytest.mark.parametrize("runs_sd", [0.0, 1.0, 4.0])
+def test_intervals_over_seeds_hold_another_run_on_other_rows_as_often_as_they_say(runs_sd):
+    dice, rows, held, shown = np.random.default_rng(0), 60, [], []
+    for _ in range(2000):
+        by_row = dice.normal(0, 10, rows)  # what the rows bring to all runs, drawn from all rows there are
+        runs = [by_row + dice.normal(0, runs_sd) + dice.normal(0, 5, rows) for _ in range(3)]
+        found = effect([run.mean() for run in runs], [run.std(ddof=1) / np.sqrt(rows) for run in runs], rows)
+        held.append(found.low <= 0 <= found.high)
+        shown.append(found.p < 0.05)
+    assert 0.93 <= np.mean(held) <= 0.985
+    assert np.mean(shown) == pytest.approx(1 - np.mean(held))
+
+
+@pytest.mark.slow
+def test_a_study_of_seeds_ends_in_intervals_over_them(tmp_path):
+    recipe, out = write_recipe(tmp_path), tmp_path / "study"
+    done = flantune("study", "seeds", recipe, "training.draws=16", "--seeds", 2, "--out", out, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    made = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert [run["name"] for run in made["runs"]] == ["seed-0", "seed-1"]
+    assert [entry["task"] for entry in made["seeds"]] == ["words", "verdict", "other"]
+    assert "Does it hold for another seed?" in (out / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

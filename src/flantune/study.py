@@ -19,9 +19,9 @@ from flantune.files import digest, read_json_lines, write_json
 from flantune.progress import Listener, Silent
 from flantune.recipe import Recipe
 from flantune.run_folder import read_json, write_recipe
-from flantune.study_plan import StudyRun, data_runs, method_runs, transfer_runs
+from flantune.study_plan import StudyRun, data_runs, method_runs, seed_runs, transfer_runs
 
-Kind = Literal["methods", "transfer", "data"]
+Kind = Literal["methods", "transfer", "data", "seeds"]
 SECONDS_TO_SAVE = 60  # that a process has to save what it did when its time is over
 
 
@@ -34,6 +34,7 @@ def study(
     rows: Mapping[str, int],
     methods: Sequence[str] = (),
     task: str | None = None,
+    seeds: int = 3,
     minutes: float | None = None,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def study(
         rows: Trained task's name to its training rows, in the recipe's order.
         methods: Kinds of tuning, of a study of methods.
         task: The only one whose rows a study of data takes parts of; all by default.
+        seeds: How many, of a study of seeds.
         minutes: When the study stops, from now; what is missing then is named.
         listener: Who is told how far it is.
     Returns:
@@ -58,14 +60,17 @@ def study(
     from flantune.reporting.study_page import write_study_report
     from flantune.study_curves import data_result
     from flantune.study_results import methods_result, transfer_result
+    from flantune.study_seeds import seeds_result
 
     listener = listener or Silent()
     if kind == "methods":
         runs = method_runs(methods, list(rows), draws)
     elif kind == "transfer":
         runs = transfer_runs(recipe, list(rows), draws)
-    else:
+    elif kind == "data":
         runs = data_runs(recipe, rows, draws, task)
+    else:
+        runs = seed_runs(recipe, list(rows), draws, seeds)
     _begin(kind, recipe, out, draws, runs)
     with _alone(out, listener) as lock:
         processes = _Processes(out, lock, time.monotonic() + 60 * minutes if minutes is not None else None)
@@ -75,8 +80,8 @@ def study(
         base = read_side(out / "evaluation" / "base")
         sides = {run.name: read_side(out / "evaluation" / run.name) for run in runs if run.name not in missing}
         by = resampling(base.settings)
-        if kind == "methods":
-            made |= methods_result(base, sides, by)
+        if kind in ("methods", "seeds"):
+            made |= (methods_result if kind == "methods" else seeds_result)(base, sides, by)
         else:
             made |= (transfer_result if kind == "transfer" else data_result)(base, sides, runs, by)
     write_json(out / "results.json", made)

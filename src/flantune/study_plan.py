@@ -98,6 +98,18 @@ def transfer_runs(recipe: Recipe, names: Sequence[str], draws: int) -> list[Stud
     ]
 
 
+def seed_runs(recipe: Recipe, names: Sequence[str], draws: int, count: int) -> list[StudyRun]:
+    """The recipe with its seed and the ones after it: other draws, other new weights of adapters.
+
+    Raises:
+        FlantuneError: Fewer than two.
+    """
+    if count < 2:
+        raise FlantuneError("two seeds at least show how much one run differs from another", "--seeds")
+    seeds = range(recipe.seed, recipe.seed + count)
+    return [StudyRun(f"seed-{seed}", (f"seed={seed}", f"training.draws={draws}"), tuple(names)) for seed in seeds]
+
+
 def data_runs(recipe: Recipe, rows: Mapping[str, int], draws: int, task: str | None = None) -> list[StudyRun]:
     """An eighth, a quarter, a half and all of the training rows, each part inside the next, on as many draws each.
 

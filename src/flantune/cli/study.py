@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Several runs of one recipe, compared on the same rows: kinds of tuning; who helps whom; what more rows "
-    "bring. The same command goes on with a study that was stopped.\n\nExample: flantune study methods recipe.yaml",
+    "bring; how far seeds differ. The same command goes on with a study that was stopped."
+    "\n\nExample: flantune study methods recipe.yaml",
     no_args_is_help=True,
 )
 
@@ -75,6 +76,22 @@ def data(
     Example: flantune study data recipe.yaml --task mails
     """
     _study("data", recipe, overrides, out, minutes, json_, task=task)
+
+
+@app.command()
+def seeds(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    seeds_: Annotated[int, typer.Option("--seeds", help="How many: the recipe's and those after it.", min=2)] = 3,
+    out: Out = None,
+    minutes: Minutes = None,
+    json_: Json = False,
+) -> None:
+    """Train the recipe with several seeds: intervals that hold for another run, not only for other rows.
+
+    Example: flantune study seeds recipe.yaml --seeds 3
+    """
+    _study("seeds", recipe, overrides, out, minutes, json_, seeds=seeds_)
 
 
 def _study(

@@ -27,7 +27,7 @@ def write_study_report(out: Path, results: Mapping[str, Any]) -> Path:
 
 def view(results: Mapping[str, Any]) -> dict[str, Any]:
     """All that the template shows."""
-    known = {"answer", "against_base", "against_first", "first", "helps", "together", "curves"}
+    known = {"answer", "against_base", "against_first", "first", "helps", "together", "curves", "seeds"}
     names = {run["name"]: _run_name(run) for run in results["runs"]}
     return {**dict.fromkeys(sorted(known)), **results, "names": names}
 

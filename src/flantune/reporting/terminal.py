@@ -233,8 +233,25 @@ def study_tables(results: Mapping[str, Any]) -> list[Table]:
         ("one model, against one per task", _study_lines(together)),
         ("what examples of one bring to another", [(each["source"], each) for each in results.get("helps") or ()]),
     ]
-    compared = [_study_table(title, found) for title, found in lines if found]
-    return [cost, *compared, *([_curve_table(results["curves"])] if results.get("curves") else [])]
+    made = [cost, *(_study_table(title, found) for title, found in lines if found)]
+    if results.get("curves"):
+        made.append(_curve_table(results["curves"]))
+    if results.get("seeds"):
+        made.append(_seed_table(results["seeds"]))
+    return made
+
+
+def _seed_table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("mean over seeds: 95 % intervals for other rows and another run; verdicts by Holm-adjusted p")
+    for column in ("task", "metric", "each seed", "mean", "between runs", "verdict"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        unit = entry["unit"]
+        told = f"{change(entry['difference'], unit)} {interval(entry['ci'], unit)}"
+        each = ", ".join(change(one, unit) for one in entry["runs"])
+        cells = (_cell(short_task(entry["task"])), _cell(entry["metric"]), each, told)
+        table.add_row(*map(Text, (*cells, f"± {score(entry['runs_sd'], unit)}", entry["verdict"])))
+    return table
 
 
 def _curve_table(curves: Sequence[Mapping[str, Any]]) -> Table:
