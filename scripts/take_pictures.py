@@ -41,13 +41,8 @@ def take(page: Any, path: Path) -> None:
 
 
 def scroll(page: Any, place: str) -> None:
-    """Brings an element to the top, below what stays there."""
-    page.evaluate(
-        "place => { const bar = document.querySelector('nav, header.bar')?.offsetHeight ?? 0;"
-        " scrollTo({ top: document.querySelector(place).getBoundingClientRect().top + scrollY - bar - 16,"
-        " behavior: 'instant' }); }",
-        place,
-    )
+    """Brings an element to the top."""
+    page.evaluate("place => document.querySelector(place).scrollIntoView({ behavior: 'instant' })", place)
 
 
 def of_report(browser: Any, address: str, out: Path) -> None:
@@ -60,8 +55,9 @@ def of_report(browser: Any, address: str, out: Path) -> None:
     ):
         page = browser.new_page(viewport=size, color_scheme=scheme)
         page.goto(address)
-        for _ in range(2):  # parts that come into sight get their height only then
+        for _ in range(5):  # parts that come into sight get their height only then
             scroll(page, place)
+            page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         take(page, out / f"{name}.png")
         page.close()
 
@@ -82,6 +78,7 @@ def of_page(browser: Any, run: Path, task: str, out: Path) -> None:
             page.locator("#expected").wait_for()
             page.locator("[type=submit]").click()
             page.locator("[type=submit]:enabled").wait_for(timeout=180_000)
+            assert page.locator("#said").text_content() == ""
             take(page, out / f"ui-play-{suffix}.png")
             context.close()
 

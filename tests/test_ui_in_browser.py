@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from browser import open_browser
 from cross_site import CORPUS
@@ -31,6 +32,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("ui")
     write_report(fake_run(place / "runs" / "first"))
     trained_run(place / "runs" / "tiny", place / "data")
+    changed = trained_run(place / "runs" / "changed", place / "data") / "model" / "model.safetensors"
+    weights = load_file(changed)
+    # As it is, the tiny model repeats the last token that it read.
+    last = "model.layers.1.mlp.down_proj.weight"
+    save_file({**weights, last: 500 * weights[last]}, changed, {"format": "pt"})
     growing = fake_run(place / "runs" / "growing")
     (growing / "comparison.json").unlink()
     (growing / "metrics.jsonl").unlink()
@@ -150,6 +156,20 @@ def test_both_models_are_asked_the_same_in_the_template_that_is_chosen(
         page.get_by_role("button", name="Ask").and_(page.locator(":enabled")).wait_for()
         assert page.locator("#base").text_content() == page.locator("#tuned").text_content() != ""
         assert page.locator("#answers del, #answers ins").count() == 0
+
+
+def test_words_that_only_one_of_the_models_said_are_marked(browser: Any, server: Server) -> None:
+    with entered(browser, server) as page:
+        page.goto(at(server, "/play?name=changed"))
+        page.locator("#question").fill("amber birch cedar")
+        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("button", name="Ask").and_(page.locator(":enabled")).wait_for()
+        assert page.locator("#said").text_content() == ""
+        base, tuned = (page.locator(f"#{who}").text_content() for who in ("base", "tuned"))
+        assert base != tuned
+        marked = page.locator("#base del").all_text_contents() + page.locator("#tuned ins").all_text_contents()
+        assert marked
+        assert all(words in (base, tuned) or words in base + tuned for words in marked)
 
 
 def test_three_hundred_strings_made_to_run_a_script_run_none_in_the_page(browser: Any, server: Server) -> None:

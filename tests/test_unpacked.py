@@ -201,6 +201,13 @@ def test_a_model_in_rows_is_not_compiled():
     assert [layer.forward for layer in model.transformer.h] == before
 
 
+def first_and_last_losses(run) -> tuple[float, float]:
+    """Means over thirds of a run's steps, whose batches differ."""
+    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    third = len(losses) // 3
+    return sum(losses[:third]) / third, sum(losses[-third:]) / third
+
+
 # --- whole runs -----------------------------------------------------------------------------------------------
 
 
@@ -211,13 +218,14 @@ def test_a_longt5_goes_through_a_whole_run_in_padded_rows(tmp_path):
     folder = save_tiny_t5(tmp_path / "tiny")
     settings = json.loads((folder / "config.json").read_text()) | {"local_radius": 7, "model_type": "longt5"}
     config = transformers.LongT5Config(**settings, encoder_attention_type="transient-global")
+    torch.manual_seed(0)
     transformers.LongT5ForConditionalGeneration(config).save_pretrained(folder)
     run, cache = tmp_path / "run", tmp_path / "cache"
-    done = flantune("train", tmp_path / "recipe.yaml", cache=cache)
+    done = flantune("train", tmp_path / "recipe.yaml", "training.learning_rate=0.01", cache=cache)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("does not fit packed streams") == 1, done.stderr
-    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert losses[-1] < losses[0]
+    first, last = first_and_last_losses(run)
+    assert last < first
     assert (run / "report.html").exists()
     said = flantune("chat", run, "--base", "--max-new-tokens", "4", cache=cache, input="amber birch\n/quit\n")
     assert [line.split(":")[0] for line in said.stdout.splitlines()] == ["tuned", "base"], said.stderr
@@ -229,7 +237,7 @@ def test_learned_tokens_are_trained_and_compared(tmp_path):
     choices = ["adapter.method=prompt_tuning", "training.learning_rate=0.05"]
     done = flantune("train", recipe, *choices, cache=tmp_path / "cache")
     assert done.returncode == 0, done.stderr
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert losses[-1] < losses[0]
+    first, last = first_and_last_losses(tmp_path / "run")
+    assert last < first
     assert (tmp_path / "run" / "model" / "adapter_model.safetensors").exists()
     assert (tmp_path / "run" / "report.html").exists()

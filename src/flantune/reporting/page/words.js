@@ -38,7 +38,8 @@ const showMarked = (box, words, tag) => {
   box.textContent = "";
   let run = [], marked = false;
   const flush = () => {
-    if (run.length) box.append(marked ? make(tag, "", run.join("")) : run.join(""));
+    const text = run.join("");
+    if (run.length) box.append(marked ? Object.assign(document.createElement(tag), { textContent: text }) : text);
     run = [];
   };
   words.forEach(([kept, word], i) => {
