@@ -122,8 +122,7 @@ def train(
                 f"the loss is not finite at step {before.step} (draws {draws_named(rows)}); "
                 "lower training.learning_rate"
             )
-        if ranks.count > 1:
-            ranks.sum_gradients(optimizer.summed())
+        ranks.sum_gradients(optimizer.masters)
         learning_rate = schedule(order.progress(before.row, after.row))
         try:
             norm = optimizer.step(learning_rate)

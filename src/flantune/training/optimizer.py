@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +16,6 @@ from flantune.training.optimizer_state import put_back, saved
 from flantune.training.rounding import round_stochastically
 from flantune.training.sharding import whole
 from flantune.training.weight_kinds import decaying, hidden_matrices
-
-AT_ONCE = 1 << 20  # numbers of a part: 4 MB of each of weights, gradients and two moments
 
 
 class MasterOptimizer:
@@ -64,16 +61,9 @@ class MasterOptimizer:
         self.steps = 0
         groups = _groups(dict(zip(self.names, self.masters, strict=True)), model, weight_decay)
         make = ALGORITHMS[algorithm]
-        # Where masters come and go one by one, each has an optimizer of its own. AdamW goes through them in parts.
-        at_once = 0 if self.transient else AT_ONCE if algorithm == "adamw" else None
-        self.optimizers: list[torch.optim.Optimizer] = []
-        self.parts: list[_Part] = []
-        numbers = {id(master): number for number, master in enumerate(self.masters)}
-        for part in _parts(groups, at_once):
-            made = make(part, betas)
-            self.optimizers += made
-            self.parts.append(_Part([numbers[id(m)] for group in part for m in group["params"]], made))
-        self._only: list[Tensor | None] = []  # gradients of the only micro-batch so far, in the model's own type
+        # Where masters come and go one by one, each has an optimizer of its own.
+        parts = [[{**g, "params": [m]}] for g in groups for m in g["params"]] if self.transient else [groups]
+        self.optimizers = [optimizer for part in parts for optimizer in make(part, betas)]
 
     def _master(self, parameter: Tensor) -> Tensor:
         if self.transient:
@@ -81,105 +71,63 @@ class MasterOptimizer:
         return parameter if parameter.dtype == torch.float32 else parameter.detach().float().clone()
 
     def collect(self) -> None:
-        """Takes the model's gradients over; those of several micro-batches are summed in float32: none is rounded away.
-
-        As long as there is one micro-batch, its gradients stay as they are, and take half the memory.
-        """
-        apart = [master is not parameter for parameter, master in zip(self.parameters, self.masters, strict=True)]
-        taken = [p.grad if own else None for p, own in zip(self.parameters, apart, strict=True)]
-        for parameter, own in zip(self.parameters, apart, strict=True):
-            if own:
-                parameter.grad = None
-        if not self._only and all(master.grad is None for master, own in zip(self.masters, apart, strict=True) if own):
-            self._only = taken
-        else:
-            self._add(self._only)
-            self._add(taken)
-            self._only = []
-
-    def _add(self, gradients: list[Tensor | None]) -> None:
-        """Adds to the masters' gradients, and lets go of each gradient that was added."""
-        for number, gradient in enumerate(gradients):
-            master = self.masters[number]
-            if gradient is not None:
-                master.grad = gradient.float() if master.grad is None else master.grad.add_(gradient)
-            gradients[number] = None
-
-    def summed(self) -> list[Tensor]:
-        """The masters, whose gradients are in float32 what was collected."""
-        self._add(self._only)
-        self._only = []
-        return self.masters
+        """Adds the model's gradients to the masters' in float32 and clears them: no micro-batch is rounded away."""
+        for parameter, master in zip(self.parameters, self.masters, strict=True):
+            if master is parameter or parameter.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = parameter.grad.float()
+            else:
+                master.grad.add_(parameter.grad)
+            parameter.grad = None
 
     def step(self, learning_rate: float) -> float:
         """Clips what was collected, updates the masters, rounds them into the model, clears the gradients.
-
-        The weights are gone through once, part by part, so that a part's gradient in float32, its weights and its
-        moments are in the processor's cache together.
 
         Returns:
             The global gradient norm before clipping.
         Raises:
             FlantuneError: The norm is not finite; nothing was changed.
         """
-        norm = self._norm()
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.masters, self.max_gradient_norm, foreach=True))
         if not torch.isfinite(norm):
             raise FlantuneError("the gradient is not finite; lower training.learning_rate")
         self.steps += 1
         _set_learning_rate(self.optimizers, learning_rate)
-        kept = float(torch.clamp(self.max_gradient_norm / (norm + 1e-6), max=1.0))  # as torch's clip_grad_norm_ has it
-        for part in self.parts:
-            self._update(part, kept, learning_rate)
-        self._only = []
+        if self.transient:
+            self._update_one_by_one(learning_rate)
+        else:
+            self._pull_to_base(range(len(self.masters)), learning_rate)
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self._round_into_model()
+        for master in self.masters:
+            master.grad = None
+        self._add_to_average()
         return float(norm)
 
-    def _norm(self) -> Tensor:
-        """Global norm of what was collected, in float32; the same on all ranks."""
-        collected = [master.grad for master in self.masters if master.grad is not None]
-        norms = [whole(torch.nn.utils.get_total_norm(collected, foreach=True))] if collected else []
-        norms += [torch.linalg.vector_norm(g, dtype=torch.float32) for g in self._only if g is not None]
-        return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
-
     @torch.no_grad()
-    def _update(self, part: _Part, kept: float, learning_rate: float) -> None:
-        """One part: its gradients times the share that clipping keeps, the pull, the update, rounding, the average."""
-        for number in part.numbers:
-            master = self.masters[number]
-            if self._only and (gradient := self._only[number]) is not None:
-                master.grad = gradient.float()
-                self._only[number] = None
-            if master.grad is not None and kept < 1:
-                master.grad.mul_(kept)
-            if self.transient and self._moves(number):
-                master.data = self.parameters[number].detach().float()
-            if self.pull:
-                self._pull_to_base(number, learning_rate)
-        for optimizer in part.optimizers:
-            optimizer.step()
-        for number in part.numbers:
-            if self._moves(number):
-                self._round(number)
-            self.masters[number].grad = None
-            if self.average is not None:
-                self._add_to_average(number, self.average)
-
-    def _moves(self, number: int) -> bool:
-        return self.masters[number].grad is not None or bool(self.pull)
-
-    def _round(self, number: int) -> None:
-        """Rounds a master into the model, by chance if it is let go of."""
-        parameter, master = self.parameters[number], self.masters[number]
-        if self.transient and parameter.dtype == torch.bfloat16:
-            key = key_of(self.seed, "rounding", self.names[number], self.steps)
-            parameter.copy_(round_stochastically(master.detach(), key))
-        elif master is not parameter:
-            parameter.copy_(master)
-        if self.transient:
+    def _update_one_by_one(self, learning_rate: float) -> None:
+        """Makes each master, updates it, rounds it by chance into the model and lets it go."""
+        own = {id(optimizer.param_groups[0]["params"][0]): optimizer for optimizer in self.optimizers}
+        for number, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
+            if master.grad is None and not self.pull:
+                continue
+            master.data = parameter.detach().float()
+            self._pull_to_base([number], learning_rate)
+            own[id(master)].step()
+            if parameter.dtype == torch.bfloat16:
+                key = key_of(self.seed, "rounding", self.names[number], self.steps)
+                parameter.copy_(round_stochastically(master.detach(), key))
+            else:
+                parameter.copy_(master)
             master.data = _placeholder(parameter)
 
-    def _pull_to_base(self, number: int, learning_rate: float) -> None:
+    @torch.no_grad()
+    def _pull_to_base(self, numbers: Sequence[int], learning_rate: float) -> None:
         """L2 towards the start (Li et al. 2018, arXiv:1802.01483), decoupled from the gradient as decay is in AdamW."""
-        self.masters[number].lerp_(self.bases[number].float(), learning_rate * self.pull)
+        for number in numbers if self.pull else ():
+            self.masters[number].lerp_(self.bases[number].float(), learning_rate * self.pull)
 
     @torch.no_grad()
     def _round_into_model(self) -> None:
@@ -191,10 +139,13 @@ class MasterOptimizer:
         """The weights that training goes on with, at the best precision there is."""
         return self.parameters if self.transient else self.masters
 
-    def _add_to_average(self, number: int, memory: float) -> None:
+    @torch.no_grad()
+    def _add_to_average(self) -> None:
         """The plain mean of all steps until that is as long as the average's memory, so the base has no part in it."""
-        kept = min(memory, 1 - 1 / self.steps)
-        self.averages[number].lerp_(self._weights()[number].detach().float(), 1 - kept)
+        if self.average is not None:
+            kept = min(self.average, 1 - 1 / self.steps)
+            for average, weight in zip(self.averages, self._weights(), strict=True):
+                average.lerp_(weight.detach().float(), 1 - kept)
 
     @contextlib.contextmanager
     def final_weights(self) -> Iterator[None]:
@@ -257,30 +208,6 @@ class MasterOptimizer:
         put_back(self.optimizers, self._names(), rest)
         if not self.transient:
             self._round_into_model()
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Weights that are updated together."""
-
-    numbers: list[int]
-    optimizers: list[torch.optim.Optimizer]
-
-
-def _parts(groups: list[dict], at_once: int | None) -> list[list[dict]]:
-    """Groups for optimizers of their own, each of so many numbers or of one weight; None for a single part."""
-    if at_once is None:
-        return [groups]
-    parts: list[list[dict]] = []
-    for group in groups:
-        together: list[Tensor] = []
-        for weight in group["params"]:
-            if together and sum(w.numel() for w in together) + weight.numel() > at_once:
-                parts.append([{**group, "params": together}])
-                together = []
-            together.append(weight)
-        parts.append([{**group, "params": together}])
-    return parts
 
 
 def _groups(masters: dict[str, Tensor], model: torch.nn.Module, weight_decay: float) -> list[dict]:
