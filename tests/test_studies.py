@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -210,6 +211,26 @@ def test_a_study_goes_on_after_a_kill_names_what_did_not_fit_and_keeps_finished_
 
 
 @pytest.mark.slow
+def test_a_study_that_is_stopped_stops_the_run_in_progress_once_it_is_saved(tmp_path):
+    recipe, cache, out = write_recipe(tmp_path), tmp_path / "cache", tmp_path / "study"
+    asked = ("study", "methods", recipe, "training.draws=4000", "training.checkpoint_every=1", "--out", out)
+    environment = {**os.environ, "FLANTUNE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "flantune", *map(str, asked)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    checkpoints = out / "runs" / "full" / "checkpoints"
+    while not list(checkpoints.glob("step-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 143, said
+    assert said.splitlines()[-1] == "stopped by SIGTERM; the same command goes on"
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no process of it is left
+    assert "stopped by SIGTERM; go on with:" in (out / "full.log").read_text(encoding="utf-8")
+    assert list(checkpoints.glob("step-*"))
+
+
+@pytest.mark.slow
 def test_a_transfer_study_ends_in_an_answer(tmp_path):
     recipe, out = write_recipe(tmp_path), tmp_path / "study"
     done = flantune("study", "transfer", recipe, "training.draws=16", "--out", out, cache=tmp_path / "cache")
@@ -233,7 +254,7 @@ def test_over_seeds_what_one_run_shows_is_shown_only_where_the_others_agree(tmp_
     base = side({"a": 10, "b": 10, "c": 10})
     counts = {"seed-0": (30, 30, 10), "seed-1": (31, 10, 10), "seed-2": (29, 2, 10)}
     sides = {name: side(dict(zip("abc", right, strict=True))) for name, right in counts.items()}
-    made = seeds_result(base, sides, Resampling(499, None, 1))
+    made = seeds_result(base, sides, [], Resampling(499, None, 1))
     a, b, c = made["seeds"]
     assert (a["verdict"], b["verdict"], c["verdict"]) == ("better", "no difference shown", "no difference shown")
     assert a["difference"] == 50
@@ -244,7 +265,7 @@ def test_over_seeds_what_one_run_shows_is_shown_only_where_the_others_agree(tmp_
         "Over 3 seeds, as any other run on any other rows: shown to be better on a. "
         "Runs differ by more than the rows explain on b."
     )
-    assert seeds_result(base, {"seed-0": sides["seed-0"]}, Resampling(99, None, 1))["seeds"] is None
+    assert seeds_result(base, {"seed-0": sides["seed-0"]}, [], Resampling(99, None, 1))["seeds"] is None
 
 
 @pytest.mark.parametrize("runs_sd", [0.0, 1.0, 4.0])

@@ -49,11 +49,13 @@ class Interrupted(BaseException):
     Args:
         run: The run's folder.
         number: The signal.
+        remedy: How to go on; by default how a run is gone on with.
     """
 
-    def __init__(self, run: Path, number: int) -> None:
-        begun = (run / "recipe.yaml").exists()
-        remedy = f"go on with: flantune train --resume {run}" if begun else "nothing was trained yet; start again"
+    def __init__(self, run: Path, number: int, remedy: str | None = None) -> None:
+        if remedy is None:
+            begun = (run / "recipe.yaml").exists()
+            remedy = f"go on with: flantune train --resume {run}" if begun else "nothing was trained yet; start again"
         super().__init__(f"stopped by {signal.Signals(number).name}; {remedy}")
         self.exit_code = 128 + number
 
@@ -65,12 +67,13 @@ class StopSignals:
 
     Args:
         run: The run's folder.
+        remedy: As of `Interrupted`.
     Attributes:
         received: Signals that came while they were collected.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._run = run
+    def __init__(self, run: Path, remedy: str | None = None) -> None:
+        self._run, self._remedy = run, remedy
         self._collects = self._leaving = False
         self.received: list[int] = []
 
@@ -88,7 +91,7 @@ class StopSignals:
         self._collects = False
         if self.received:
             self._leaving = True
-            raise Interrupted(self._run, self.received[0])
+            raise Interrupted(self._run, self.received[0], self._remedy)
 
     def note(self, number: int, frame: object) -> None:
         """A signal came."""
@@ -98,17 +101,17 @@ class StopSignals:
             self.received.append(number)
         elif not self._leaving:
             self._leaving = True
-            raise Interrupted(self._run, number)
+            raise Interrupted(self._run, number, self._remedy)
 
 
 @contextmanager
-def stop_signals(run: Path) -> Iterator[StopSignals]:
+def stop_signals(run: Path, remedy: str | None = None) -> Iterator[StopSignals]:
     """SIGINT, SIGTERM and SIGUSR1 are asked to go to a run while the block lasts.
 
     Raises:
         Interrupted: One came while nothing was to be saved.
     """
-    signals = StopSignals(run)
+    signals = StopSignals(run, remedy)
     try:
         before = {number: signal.signal(number, signals.note) for number in STOPPING}
     except ValueError:  # not the main thread: signals stay with whoever has it

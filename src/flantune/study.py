@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,10 @@ from typing import Any, Literal
 from flantune.assessment import resampling
 from flantune.errors import FlantuneError
 from flantune.files import digest, read_json_lines, write_json
-from flantune.progress import Listener, Silent
+from flantune.progress import Listener, Silent, stop_signals
 from flantune.recipe import Recipe
 from flantune.run_folder import read_json, write_recipe
-from flantune.study_plan import StudyRun, data_runs, method_runs, seed_runs, transfer_runs
+from flantune.study_plan import StudyRun
 
 Kind = Literal["methods", "transfer", "data", "seeds"]
 SECONDS_TO_SAVE = 60  # that a process has to save what it did when its time is over
@@ -29,32 +29,27 @@ def study(
     kind: Kind,
     recipe: Recipe,
     out: Path,
+    runs: Sequence[StudyRun],
     *,
     draws: int,
-    rows: Mapping[str, int],
-    methods: Sequence[str] = (),
-    task: str | None = None,
-    seeds: int = 3,
     minutes: float | None = None,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
-    """Runs what a study consists of, or the rest of it, and writes `study.json`, `results.json` and `report.html`.
+    """Does the runs of a study, or the rest of them, and writes `study.json`, `results.json` and `report.html`.
 
     Args:
         kind: What is studied.
         recipe: What all runs have in common; all are evaluated on its rows.
         out: The study's folder; where it was begun, it is gone on with.
+        runs: What it consists of: see `study_plan`.
         draws: Examples that each run is trained on.
-        rows: Trained task's name to its training rows, in the recipe's order.
-        methods: Kinds of tuning, of a study of methods.
-        task: The only one whose rows a study of data takes parts of; all by default.
-        seeds: How many, of a study of seeds.
         minutes: When the study stops, from now; what is missing then is named.
         listener: Who is told how far it is.
     Returns:
         The content of `results.json`.
     Raises:
         FlantuneError: A mistake in the recipe, another study in the folder, or a run that failed.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came; the run in progress saved what it did.
     """
     from flantune.evaluation.records import read_side
     from flantune.reporting.study_page import write_study_report
@@ -63,27 +58,16 @@ def study(
     from flantune.study_seeds import seeds_result
 
     listener = listener or Silent()
-    if kind == "methods":
-        runs = method_runs(methods, list(rows), draws)
-    elif kind == "transfer":
-        runs = transfer_runs(recipe, list(rows), draws)
-    elif kind == "data":
-        runs = data_runs(recipe, rows, draws, task)
-    else:
-        runs = seed_runs(recipe, list(rows), draws, seeds)
+    result = {"methods": methods_result, "transfer": transfer_result, "data": data_result, "seeds": seeds_result}[kind]
     _begin(kind, recipe, out, draws, runs)
-    with _alone(out, listener) as lock:
+    with stop_signals(out, remedy="the same command goes on"), _alone(out, listener) as lock:
         processes = _Processes(out, lock, time.monotonic() + 60 * minutes if minutes is not None else None)
         missing = _run_all(runs, recipe, processes, listener)
     made: dict[str, Any] = {"kind": kind, "draws": draws, "missing": missing, "runs": [_told(out, run) for run in runs]}
     if "base" not in missing:
         base = read_side(out / "evaluation" / "base")
         sides = {run.name: read_side(out / "evaluation" / run.name) for run in runs if run.name not in missing}
-        by = resampling(base.settings)
-        if kind in ("methods", "seeds"):
-            made |= (methods_result if kind == "methods" else seeds_result)(base, sides, by)
-        else:
-            made |= (transfer_result if kind == "transfer" else data_result)(base, sides, runs, by)
+        made |= result(base, sides, runs, resampling(base.settings))
     write_json(out / "results.json", made)
     write_study_report(out, made)
     return made

@@ -8,13 +8,13 @@ from typing import Any
 from flantune.evaluation import learning_curve
 from flantune.evaluation.compare import Resampling, scores
 from flantune.evaluation.records import Side
+from flantune.evaluation.statistics import standard_deviation
 from flantune.mixture.permutation import key_of
 from flantune.reporting.formats import change, interval, plural, short_task
 from flantune.study_plan import StudyRun
 from flantune.study_results import tables
 
 MORE = 1000  # rows, of which it is said what they would bring
-_WIDE = 2 * 1.959964  # standard deviations between the ends of a 95 % interval
 
 
 def data_result(base: Side, sides: Mapping[str, Side], runs: Sequence[StudyRun], by: Resampling) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _line(curve: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> lear
     if curve["higher_is_better"] and curve["unit"] != "0-100":
         return None
     errors = [_score(curve, point["score"]) for point in points]  # the way to an error is the way back from it
-    sds = [(point["ci"][1] - point["ci"][0]) / _WIDE for point in points]
+    sds = [standard_deviation(point["ci"]) for point in points]
     return learning_curve.line([point["rows"] for point in points], errors, sds)
 
 

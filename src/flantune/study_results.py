@@ -14,7 +14,7 @@ _SHOWN = ("task", "metric", "unit", "n", "base", "tuned", "difference", "ci", "p
 _EFFECT = {"better": "hurts", "worse": "helps"}  # of a task, by what leaving it out does
 
 
-def methods_result(base: Side, sides: Mapping[str, Side], by: Resampling) -> dict[str, Any]:
+def methods_result(base: Side, sides: Mapping[str, Side], runs: Sequence[StudyRun], by: Resampling) -> dict[str, Any]:
     """Each method against the base, and each against the first that finished.
 
     Returns:

@@ -12,10 +12,10 @@ from scipy import stats
 
 from flantune.evaluation.compare import Resampling, compare_all
 from flantune.evaluation.records import Side
-from flantune.evaluation.statistics import holm
+from flantune.evaluation.statistics import holm, standard_deviation
 from flantune.reporting.formats import short_task
+from flantune.study_plan import StudyRun
 
-_WIDE = 2 * 1.959964  # standard deviations between the ends of a 95 % interval
 _ALPHA = 0.05
 _SHOWN = ("better", "worse")
 
@@ -64,7 +64,7 @@ def effect(differences: Sequence[float], rows_sds: Sequence[float], rows: int) -
     return Effect(mean, mean - half, mean + half, p, math.sqrt(between * count), math.sqrt(within))
 
 
-def seeds_result(base: Side, sides: Mapping[str, Side], by: Resampling) -> dict[str, Any]:
+def seeds_result(base: Side, sides: Mapping[str, Side], runs: Sequence[StudyRun], by: Resampling) -> dict[str, Any]:
     """Each task's main metric over all runs that finished.
 
     Returns:
@@ -76,13 +76,13 @@ def seeds_result(base: Side, sides: Mapping[str, Side], by: Resampling) -> dict[
     comparisons = compare_all(base, list(sides.values()), by)
     entries = [[entry for entry in comparison["tasks"] if entry["main"]] for comparison in comparisons]
     told: list[dict[str, Any]] = []
-    for runs in zip(*entries, strict=True):
-        first = runs[0]
-        sds = [(run["ci"][1] - run["ci"][0]) / _WIDE for run in runs]
-        found = effect([run["difference"] for run in runs], sds, first["n"])
+    for made in zip(*entries, strict=True):
+        first = made[0]
+        sds = [standard_deviation(run["ci"]) for run in made]
+        found = effect([run["difference"] for run in made], sds, first["n"])
         same = {key: first[key] for key in ("task", "group", "metric", "unit", "higher_is_better", "n", "base")}
-        over = {"tuned": fmean(run["tuned"] for run in runs), "difference": found.mean, "ci": [found.low, found.high]}
-        noise = {"runs": [run["difference"] for run in runs], "runs_sd": found.runs_sd, "rows_sd": found.rows_sd}
+        over = {"tuned": fmean(run["tuned"] for run in made), "difference": found.mean, "ci": [found.low, found.high]}
+        noise = {"runs": [run["difference"] for run in made], "runs_sd": found.runs_sd, "rows_sd": found.rows_sd}
         told.append(same | over | noise | {"p": found.p})
     for entry, adjusted in zip(told, holm([entry["p"] for entry in told]), strict=True):
         up = (entry["difference"] > 0) == entry["higher_is_better"]

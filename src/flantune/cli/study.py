@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from flantune.recipe import Recipe
     from flantune.study import Kind
+    from flantune.study_plan import StudyRun
 
 app = typer.Typer(
     help="Several runs of one recipe, compared on the same rows: kinds of tuning; who helps whom; what more rows "
@@ -46,7 +49,12 @@ def methods(
 
     Example: flantune study methods recipe.yaml --methods full,lora,ia3
     """
-    _study("methods", recipe, overrides, out, minutes, json_, methods=methods_.split(","))
+    from flantune.study_plan import method_runs
+
+    def runs(recipe: Recipe, rows: dict[str, int], draws: int) -> list[StudyRun]:
+        return method_runs(methods_.split(","), list(rows), draws)
+
+    _study("methods", recipe, overrides, out, minutes, json_, runs)
 
 
 @app.command()
@@ -57,7 +65,12 @@ def transfer(
 
     Example: flantune study transfer recipe.yaml --minutes 60
     """
-    _study("transfer", recipe, overrides, out, minutes, json_)
+    from flantune.study_plan import transfer_runs
+
+    def runs(recipe: Recipe, rows: dict[str, int], draws: int) -> list[StudyRun]:
+        return transfer_runs(recipe, list(rows), draws)
+
+    _study("transfer", recipe, overrides, out, minutes, json_, runs)
 
 
 @app.command()
@@ -75,7 +88,12 @@ def data(
 
     Example: flantune study data recipe.yaml --task mails
     """
-    _study("data", recipe, overrides, out, minutes, json_, task=task)
+    from flantune.study_plan import data_runs
+
+    def runs(recipe: Recipe, rows: dict[str, int], draws: int) -> list[StudyRun]:
+        return data_runs(recipe, rows, draws, task)
+
+    _study("data", recipe, overrides, out, minutes, json_, runs)
 
 
 @app.command()
@@ -91,7 +109,12 @@ def seeds(
 
     Example: flantune study seeds recipe.yaml --seeds 3
     """
-    _study("seeds", recipe, overrides, out, minutes, json_, seeds=seeds_)
+    from flantune.study_plan import seed_runs
+
+    def runs(recipe: Recipe, rows: dict[str, int], draws: int) -> list[StudyRun]:
+        return seed_runs(recipe, list(rows), draws, seeds_)
+
+    _study("seeds", recipe, overrides, out, minutes, json_, runs)
 
 
 def _study(
@@ -101,8 +124,9 @@ def _study(
     out: Path | None,
     minutes: float | None,
     json_: bool,
-    **more: Any,
+    runs_of: Callable[[Recipe, dict[str, int], int], list[StudyRun]],
 ) -> None:
+    """runs_of: from recipe, training rows by task and draws."""
     from flantune.cli.console import console
     from flantune.cli.show import print_json, print_study
     from flantune.preparation import prepare
@@ -114,7 +138,8 @@ def _study(
     with console() as listener:
         plan = prepare(recipe, listener=listener).plan
         rows = {task["task"]: task["rows"] for task in plan["tasks"]}
-        made = study(kind, recipe, out, draws=plan["draws"], rows=rows, minutes=minutes, listener=listener, **more)
+        runs = runs_of(recipe, rows, plan["draws"])
+        made = study(kind, recipe, out, runs, draws=plan["draws"], minutes=minutes, listener=listener)
     if json_:
         print_json(made)
         return

@@ -177,6 +177,15 @@ def smallest_detectable(
     return float((_NORMAL.inv_cdf(0.975) + _NORMAL.inv_cdf(0.8)) * drawn.std(ddof=1))
 
 
+def standard_deviation(ci: Sequence[float]) -> float:
+    """That of an estimate whose 95 % interval this is, as far as the estimate is normal.
+
+    >>> round(standard_deviation([-1.96, 1.96]), 3)
+    1.0
+    """
+    return (ci[1] - ci[0]) / (2 * NormalDist().inv_cdf(0.975))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for their number, in the order given: compare each with alpha (Holm 1979).
 
