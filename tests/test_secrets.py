@@ -28,10 +28,10 @@ FAILURES = {
     "an unknown task": (["tasks=[nowhere.yaml]"], "nowhere.yaml"),
     "an unknown model": (["model=nobody/nothing"], "nobody/nothing"),
     "a model that is no model": (["model=recipe.yaml"], "recipe.yaml"),
-    "a learning rate that destroys": (["training.learning_rate=1e30"], ""),
+    "a learning rate that destroys": (["training.learning_rate=1e30"], "learning_rate"),
     "a logger that is not there": (["loggers=[nothing]"], "loggers"),
     "an address without a value": (["tasks=[behind_address.yaml]"], "REVIEWS_URL"),
-    "a database that is not there": (["tasks=[in_database.yaml]"], ""),
+    "a database that is not there": (["tasks=[in_database.yaml]"], "in_database.yaml"),
     "a folder that is taken": (["output=run"], "run"),
 }
 
