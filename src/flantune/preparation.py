@@ -444,9 +444,11 @@ def tasks_of(choices: Sequence[TaskChoice], recipe: Recipe) -> tuple[Task, ...]:
     """
     from flantune.evaluation.metrics import metrics_of
 
-    tasks = tuple(find_task(choice.task, recipe.variables, allow_code=recipe.allow_code) for choice in choices)
+    code: dict[str, Any] = {"allow_code": recipe.allow_code}
+    if recipe.code_folder is not None:
+        code["code_folder"] = Path(recipe.code_folder)
+    tasks = tuple(find_task(choice.task, recipe.variables, **code) for choice in choices)
     for task in tasks:
-        task.code_folder = Path(recipe.code_folder) if recipe.code_folder is not None else None
         metrics_of(task)
     return tasks
 

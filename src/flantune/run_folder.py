@@ -185,6 +185,6 @@ def _commit() -> str | None:
 
 def is_encoder_decoder(model: Path) -> bool:
     """Whether the folder of a model, or of an adapter, holds an encoder-decoder or an adapter of one."""
-    if (model / "adapter_config.json").exists():
-        return read_json(model / "adapter_config.json").get("task_type") == "SEQ_2_SEQ_LM"
-    return bool(read_json(model / "config.json").get("is_encoder_decoder"))
+    if (adapter := read_json(model / "adapter_config.json")) is not None:
+        return adapter.get("task_type") == "SEQ_2_SEQ_LM"
+    return bool((read_json(model / "config.json") or {}).get("is_encoder_decoder"))

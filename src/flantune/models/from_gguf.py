@@ -22,6 +22,7 @@ CONVERTER = 1
 """Raised when the converted folder changes; files are then converted again."""
 
 BEGINS_WITH = b"GGUF"
+GPT2 = ("gpt-2", "gpt2")
 DIGITS_APART = ("smollm", "smollm2")  # every digit apart, then GPT-2's rule, which transformers takes alone
 
 
@@ -62,12 +63,12 @@ def convert_gguf(file: Path, folder: Path, *, report: Callable[[str], None] = la
             raise FlantuneError("not a GGUF file", file)
     try:
         with quiet_transformers():
-            model, tokenizer = _read(file)
+            model, tokenizer, rule = _read(file)
     except FlantuneError:
         raise
     except Exception as error:  # readers of a damaged file fail as they like
         raise FlantuneError(_unreadable(error), file) from error
-    if _may_cut_otherwise(tokenizer, file):
+    if _may_cut_otherwise(tokenizer, rule):
         report(
             f"{file.name}: its tokenizer's rule for words and numbers is not one that transformers knows; GPT-2's is "
             "used, which may cut some text otherwise than in its training"
@@ -77,7 +78,8 @@ def convert_gguf(file: Path, folder: Path, *, report: Callable[[str], None] = la
         tokenizer.save_pretrained(folder)
 
 
-def _read(file: Path) -> tuple[Any, Any]:
+def _read(file: Path) -> tuple[Any, Any, str]:
+    """Model, tokenizer, and the rule that the file names for cutting text."""
     import torch
     import transformers
 
@@ -93,7 +95,8 @@ def _read(file: Path) -> tuple[Any, Any]:
     if found["missing_keys"]:
         raise FlantuneError(f"the file lacks the weights {min(found['missing_keys'])}; fetch it again", file)
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, **given)
-    if meant.get("tokenizer.ggml.pre") in DIGITS_APART:
+    rule = meant.get("tokenizer.ggml.pre", GPT2[0])
+    if rule in DIGITS_APART:
         _cut_digits_apart(tokenizer)
     settings = read.config.to_dict()
     for name in ("quantization_config", "_name_or_path", "dtype"):
@@ -111,7 +114,7 @@ def _read(file: Path) -> tuple[Any, Any]:
         pad_token_id=meant.get("tokenizer.ggml.padding_token_id"),
         decoder_start_token_id=getattr(config, "decoder_start_token_id", None),
     )
-    return model, tokenizer
+    return model, tokenizer, rule
 
 
 def _as_t5(config: Any, meant: dict[str, Any], tensors: set[str]) -> Any:
@@ -143,14 +146,11 @@ def _cut_digits_apart(tokenizer: Any) -> None:
     )
 
 
-def _may_cut_otherwise(tokenizer: Any, file: Path) -> bool:
-    """Whether the file names a rule of cutting text, and the tokenizer has GPT-2's all the same."""
+def _may_cut_otherwise(tokenizer: Any, rule: str) -> bool:
+    """Whether the file names another rule than GPT-2's, and the tokenizer has GPT-2's all the same."""
     from tokenizers import pre_tokenizers
 
-    named = _metadata(file)[0].get("tokenizer.ggml.pre", "gpt-2")
-    return named not in ("gpt-2", "gpt2") and isinstance(
-        tokenizer.backend_tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel
-    )
+    return rule not in GPT2 and isinstance(tokenizer.backend_tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel)
 
 
 def _unreadable(error: Exception) -> str:

@@ -259,12 +259,13 @@ def _curve_table(curves: Sequence[Mapping[str, Any]]) -> Table:
     for column in ("task", "metric", "rows", "score", "foretold"):
         table.add_column(column, overflow="fold")
     for curve in curves:
+        unit, check = curve["unit"], curve["check"]
         for point in curve["points"]:
-            check = curve["check"] if point is curve["points"][-1] else None
-            told = "" if check is None else f"{score(check['expected'], curve['unit'])} "
-            told += "" if check is None else f"{interval(check['interval'], curve['unit'], signed=False)}"
+            foretold = ""
+            if check is not None and point["rows"] == check["rows"]:
+                foretold = f"{score(check['expected'], unit)} {interval(check['interval'], unit, signed=False)}"
             cells = (_cell(short_task(curve["task"])), _cell(curve["metric"]), count(point["rows"]))
-            table.add_row(*map(Text, (*cells, score(point["score"], curve["unit"]), told)))
+            table.add_row(*map(Text, (*cells, score(point["score"], unit), foretold)))
     return table
 
 

@@ -54,14 +54,21 @@ def task_names() -> list[str]:
     return [*starter_files(), *(name for pack in sorted(pack_folders()) for name in pack_files(pack))]
 
 
-def find_task(name: str, variables: Mapping[str, str] | None = None, *, allow_code: bool = False) -> Task:
+def find_task(
+    name: str,
+    variables: Mapping[str, str] | None = None,
+    *,
+    allow_code: bool = False,
+    code_folder: Path | None = None,
+) -> Task:
     """The task of a name.
 
     Args:
         name: A starter task's name, the path of a YAML file, `PACK/NAME` of an installed pack, or a file of another
             project: `super_ni:PATH`, `promptsource:PATH`, `lm_eval:PATH`.
         variables: Values for `${NAME}` in paths.
-        allow_code: Whether the Python functions that a source names may run; never those of a pack.
+        allow_code: Whether the Python functions that a task names may run; never those of a pack.
+        code_folder: Where modules of a task's metrics may lie, beside its own folder.
     Raises:
         FlantuneError: Unknown name (with the nearest), missing file, or a file with mistakes.
     """
@@ -70,7 +77,7 @@ def find_task(name: str, variables: Mapping[str, str] | None = None, *, allow_co
         foreign = foreign_task(scheme, path, variables)
         return Task.from_file(foreign, variables or {}, trusted=foreign.trusted)
     if name.endswith((".yaml", ".yml")):
-        return load_task(Path(name), variables, allow_code=allow_code)
+        return load_task(Path(name), variables, allow_code=allow_code, code_folder=code_folder)
     known = starter_files()
     if name in known:
         return load_task(known[name], variables)

@@ -65,8 +65,6 @@ class Task:
     `load_task` reads one from a file; `save` writes one to a folder.
     """
 
-    code_folder: Path | None = None
-
     def __init__(
         self,
         name: str,
@@ -93,7 +91,13 @@ class Task:
 
     @classmethod
     def from_file(
-        cls, file: StatedFile, variables: Mapping[str, str], *, trusted: bool = True, allow_code: bool = False
+        cls,
+        file: StatedFile,
+        variables: Mapping[str, str],
+        *,
+        trusted: bool = True,
+        allow_code: bool = False,
+        code_folder: Path | None = None,
     ) -> Task:
         """The task that a parsed YAML file states; its rows are read when they are asked for.
 
@@ -102,7 +106,8 @@ class Task:
             variables: Values for `${NAME}` in its paths.
             trusted: Whether the file is the user's own. The templates of others render in bounded worker processes,
                 and their sources may neither run Python nor ask a database in the user's name.
-            allow_code: Whether the Python functions that its source names may run.
+            allow_code: Whether the Python functions that it names may run.
+            code_folder: Where modules of its metrics may lie, beside its own folder.
         Raises:
             FlantuneError: `file:line: field: what is wrong`.
         """
@@ -129,6 +134,7 @@ class Task:
             variables,
             renderer=InProcess() if own else bounded_renderer(),
             allow_code=allow_code and trusted,
+            code_folder=code_folder,
         )
         return task
 
@@ -141,9 +147,10 @@ class Task:
         *,
         renderer: Renderer,
         allow_code: bool = False,
+        code_folder: Path | None = None,
     ) -> None:
         self.spec, self.file, self.templates = spec, file, tuple(templates)
-        self.variables, self.allow_code = dict(variables), allow_code
+        self.variables, self.allow_code, self.code_folder = dict(variables), allow_code, code_folder
         self._renderer = renderer
         self._rows: dict[str, Rows] = {}
         self._locations: dict[str, Location] = {it.name: ("templates", i) for i, it in enumerate(spec.templates)}
@@ -435,13 +442,15 @@ def load_task(
     *,
     trusted: bool = True,
     allow_code: bool = False,
+    code_folder: Path | None = None,
 ) -> Task:
     """Reads and checks a task's YAML file: see `Task.from_file`.
 
     Raises:
         FlantuneError: No such file, or `file:line: field: what is wrong`.
     """
-    return Task.from_file(read_yaml(Path(path)), variables or {}, trusted=trusted, allow_code=allow_code)
+    file = read_yaml(Path(path))
+    return Task.from_file(file, variables or {}, trusted=trusted, allow_code=allow_code, code_folder=code_folder)
 
 
 def _stated(template: Template) -> dict[str, Any]:
