@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flantune.errors import FlantuneError
 from flantune.training import algorithms
 from flantune.training.optimizer import MasterOptimizer
-from flantune.training.rounding import round_stochastically
+from flantune.training.rounding import round_stochastically, spread_masters
 
 
 class Bag(torch.nn.Module):
@@ -62,13 +62,13 @@ def equal(one, other) -> bool:
 # --- precision ----------------------------------------------------------------------------------------------
 
 
-def pushed_down(model, made: MasterOptimizer) -> None:
-    """A thousand steps whose gradients all say down, of 1e-4 each."""
-    for _ in range(1000):
+def pushed_down(model, made: MasterOptimizer, learning_rate: float = 1e-4, steps: int = 1000) -> None:
+    """Steps whose gradients all say down, of the learning rate each."""
+    for _ in range(steps):
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
         made.collect()
-        made.step(1e-4)
+        made.step(learning_rate)
 
 
 def ones(dtype: torch.dtype, size: int) -> torch.nn.Linear:
@@ -120,6 +120,24 @@ def test_stochastic_rounding_depends_on_its_key_and_leaves_the_random_state_alon
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_masters_of_all_bfloat16_weights_round_to_them_and_those_of_zero_are_zero():
+    patterns = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    values = patterns[patterns.isfinite()].repeat(20)
+    masters = spread_masters(values, 3)
+    assert torch.equal(masters.to(torch.bfloat16).view(torch.int16), values.view(torch.int16))
+    assert torch.equal(masters == 0, values == 0)
+
+
+@pytest.mark.parametrize("learning_rate", [1e-5, 1e-4, 1e-3])
+def test_the_model_moves_on_average_as_its_masters_do_from_the_first_step(learning_rate):
+    model = torch.nn.Linear(1000, 400, bias=False, dtype=torch.bfloat16)
+    torch.nn.init.constant_(model.weight, 1.25)  # 2**-8 is half the way to the next bfloat16
+    pushed_down(model, optimizer(model), learning_rate, steps=1)
+    moved = 1.25 - model.weight.float().mean().item()
+    spread = (learning_rate * 2**-7) ** 0.5 / model.weight.numel() ** 0.5
+    assert moved == pytest.approx(learning_rate, abs=4 * spread + 1e-7)
 
 
 def test_without_masters_nothing_of_float32_but_moments_is_kept_between_steps():

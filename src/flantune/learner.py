@@ -89,7 +89,7 @@ def learner_of(recipe: Recipe, capacity: int, listener: Listener, ranks: Ranks |
         checkpoint_activations(model, choice.name)
     share_prefixes = training.share_prefixes and shares_prefixes(model)
     if sharing is not None:
-        shard(model, choice.name, sharing, hybrid=training.sharding == "hybrid")
+        shard(model, choice.name, sharing, hybrid=training.sharding == "hybrid", seed=recipe.seed)
     optimizer = MasterOptimizer(
         model,
         algorithm=training.optimizer,

@@ -13,7 +13,7 @@ from flantune.errors import FlantuneError
 from flantune.mixture.permutation import key_of
 from flantune.training.algorithms import ALGORITHMS
 from flantune.training.optimizer_state import put_back, saved
-from flantune.training.rounding import round_stochastically
+from flantune.training.rounding import master_of, round_stochastically
 from flantune.training.sharding import whole
 from flantune.training.weight_kinds import decaying, hidden_matrices
 
@@ -22,8 +22,8 @@ class MasterOptimizer:
     """An optimizer whose arithmetic is float32, whatever type the model computes in.
 
     A bfloat16 weight of 1.0 does not move under updates of 1e-4: 8 bits of mantissa round them away. So each trained
-    weight has a float32 master; the model's own copy is rounded from it after each step. Without masters, a weight
-    becomes float32 for the time of its own update only, and is rounded up or down by chance.
+    weight has a float32 master (see `spread_masters`); the model's own copy is rounded from it after each step. Without
+    masters, a weight becomes float32 for the time of its own update only, and is rounded up or down by chance.
 
     Args:
         model: Its trainable parameters are optimized.
@@ -34,7 +34,7 @@ class MasterOptimizer:
         pull: Share of the way to its value at the start, times the learning rate, that a weight goes back in a step.
         average: What a running average of the weights keeps of itself in a step; None for no average.
         master_weights: Whether bfloat16 weights have float32 masters.
-        seed: Of stochastic rounding.
+        seed: Of the places where masters begin, and of stochastic rounding.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class MasterOptimizer:
         self.parameters: list[Tensor] = list(named.values())
         self.max_gradient_norm, self.pull, self.average, self.seed = max_gradient_norm, pull, average, seed
         self.transient = not master_weights
-        self.masters = [self._master(p) for p in self.parameters]
+        self.masters = [master_of(p, name, seed) if master_weights else _placeholder(p) for name, p in named.items()]
         self.bases = [p.detach().clone() for p in self.parameters] if pull else []
         self.averages = [p.detach().float().clone() for p in self.parameters] if average is not None else []
         self.steps = 0
@@ -64,11 +64,6 @@ class MasterOptimizer:
         # Where masters come and go one by one, each has an optimizer of its own.
         parts = [[{**g, "params": [m]}] for g in groups for m in g["params"]] if self.transient else [groups]
         self.optimizers = [optimizer for part in parts for optimizer in make(part, betas)]
-
-    def _master(self, parameter: Tensor) -> Tensor:
-        if self.transient:
-            return _placeholder(parameter)
-        return parameter if parameter.dtype == torch.float32 else parameter.detach().float().clone()
 
     def collect(self) -> None:
         """Adds the model's gradients to the masters' in float32 and clears them: no micro-batch is rounded away."""

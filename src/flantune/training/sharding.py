@@ -23,6 +23,7 @@ from flantune.files import digest
 from flantune.models.stream import Stream, compute_through, stream_logits
 from flantune.training.compilation import layers_of
 from flantune.training.distributed import Ranks, lost_ranks
+from flantune.training.rounding import master_of
 
 SAMPLED = 64  # numbers of each weight that tell one model from another
 
@@ -38,7 +39,7 @@ class _Root(torch.nn.Module):
         return stream_logits(self.model, stream)
 
 
-def shard(model: Any, name: str, ranks: Ranks, *, hybrid: bool) -> None:
+def shard(model: Any, name: str, ranks: Ranks, *, hybrid: bool, seed: int = 0) -> None:
     """Leaves each rank its share of the model's weights; from then on all ranks compute together, or none does.
 
     Args:
@@ -46,6 +47,7 @@ def shard(model: Any, name: str, ranks: Ranks, *, hybrid: bool) -> None:
         name: Of the model, for errors.
         ranks: Several.
         hybrid: Shares lie on the ranks of one machine, and each machine has all of them; else on all ranks.
+        seed: Of the places where float32 masters of bfloat16 weights begin.
     Raises:
         FlantuneError: Ranks have other weights, weights are of several types, or machines of several sizes.
         RankLost: Another rank ended, or says one of these.
@@ -61,11 +63,11 @@ def shard(model: Any, name: str, ranks: Ranks, *, hybrid: bool) -> None:
             reduce_dtype=torch.float32,
             cast_forward_inputs=False,  # the layers take care of it themselves, on one rank as on many
         )
-        root = _Root(model)
+        root, names = _Root(model), {weight: name for name, weight in model.named_parameters()}
         for part in (*layers_of(model), *_untied(model), root):
             for weight in part.parameters():
                 if weight.requires_grad and not isinstance(weight, DTensor):
-                    weight.data = weight.data.float()
+                    weight.data = master_of(weight.data, names[weight], seed)
             held = fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
             # Sums, never means: the loss is divided by the weight of the whole global batch already.
             held.set_gradient_divide_factor(1.0)
