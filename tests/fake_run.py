@@ -314,6 +314,30 @@ def fake_metrics() -> list[dict[str, Any]]:
     return lines
 
 
+def fake_validations() -> list[dict[str, Any]]:
+    """The lines of validation.jsonl: the third is the best, the last has no finite loss on one task."""
+    trained = [(task, metrics) for task, group, _, metrics, *_ in TASKS if group == "trained"]
+    lines = []
+    for step, better in ((60, 0.4), (120, 0.7), (180, 0.9), (240, 0.8)):
+        scores = {
+            task: {m: 3 - 2 * better if m in LOWER else 60 * better + place for m in metrics}
+            for place, (task, metrics) in enumerate(trained)
+        }
+        losses = {task: 0.5 + 0.1 * place + 1 - better for place, (task, _) in enumerate(trained)}
+        scaled = {task: 60 * better + place for place, (task, _) in enumerate(trained)}
+        average, loss = sum(scaled.values()) / len(scaled), sum(losses.values()) / len(losses)
+        if step == 240:
+            losses[LONG] = loss = math.nan
+        lines.append(
+            {
+                **{"step": step, "row": 2 * step, "draws": 10 * step, "loss": loss, "loss_by_task": losses},
+                **{"scores": scores, "scaled": scaled, "average": average, "worst": min(scaled.values())},
+                **{"value": average, "seconds": 21.0},
+            }
+        )
+    return lines
+
+
 def fake_predictions(task: str, metrics: list[str], *, tuned: bool) -> list[dict[str, Any]]:
     """The answers of one model to one task; row 0 is hostile in every text."""
     dice, chance = random.Random(task), random.Random(f"{task}{tuned}")
@@ -364,6 +388,8 @@ def fake_run(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in fake_metrics()), encoding="utf-8")
+    validations = "".join(json.dumps(line) + "\n" for line in fake_validations())
+    (folder / "validation.jsonl").write_text(validations, encoding="utf-8")
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     for task, _, _, metrics, *_ in TASKS:
         for side in ("base", "tuned"):
@@ -460,6 +486,12 @@ def hostile_run(folder: Path, texts: Sequence[str]) -> Path:
         (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
     lines = [{"step": step, "loss": 1.0, "loss_by_task": dict.fromkeys(named, 1.0)} for step in range(2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    by_text = dict.fromkeys(named, 1.0)
+    found = {
+        **{"step": 2, "loss": 1.0, "loss_by_task": by_text, "average": 1.0, "worst": 1.0, "value": 1.0},
+        "scores": {name: {text: 1.0} for name, text in zip(named, texts, strict=True)},
+    }
+    (folder / "validation.jsonl").write_text(json.dumps(found) + "\n", encoding="utf-8")
     (folder / "recipe.yaml").write_text("\n".join(texts).replace("\0", ""), encoding="utf-8")
     for name, text, other in zip(named, texts, others, strict=True):
         answer = {

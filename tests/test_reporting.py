@@ -19,10 +19,20 @@ from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
-from fake_run import BREAKOUT, HOSTILE, LONG, RECIPE, fake_comparison, fake_plan, fake_run
+from fake_run import (
+    BREAKOUT,
+    HOSTILE,
+    LONG,
+    RECIPE,
+    fake_comparison,
+    fake_plan,
+    fake_run,
+    fake_validations,
+)
 from flantune.errors import FlantuneError
 from flantune.reporting import charts, comparison_table, model_card, plan_table, safe, write_report
 from flantune.reporting.answers import even_limit
+from flantune.reporting.curves import training_view
 from flantune.reporting.formats import main_metrics
 from flantune.reporting.ledger import ledger_lines
 from flantune.reporting.verdict_view import headline, sentence
@@ -281,6 +291,63 @@ def test_lines_of_the_log_that_are_no_steps_draw_no_curve(run: Path, tmp_path: P
     assert write_report(part).read_bytes() == write_report(run, tmp_path / "whole.html").read_bytes().replace(
         b"<title>first", b"<title>part"
     ).replace(b"<bdi>first</bdi>", b"<bdi>part</bdi>")
+
+
+def training_part(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    return text[text.index('<section id="training">') : text.index('<section id="mixture">')]
+
+
+def test_validations_are_drawn_beside_the_training_loss_with_the_best_marked(run: Path, tmp_path: Path) -> None:
+    part = training_part(write_report(run, tmp_path / "report.html"))
+    assert "the best validation, after step 180" in part
+    # A chart of the loss each for all tasks and five of them, then of the scores: average, worst, five tasks.
+    charts_ = re.findall(r'<svg class="lines".*?</svg>', part)
+    with_validation = [chart for chart in charts_ if 'class="validated"' in chart]
+    assert len(with_validation) == 13
+    assert len(charts_) == 17
+    for place, chart in enumerate(with_validation):
+        assert chart.count('class="best"') == chart.count('class="best mark"') == 1
+        # Of the last of the four, two losses are not finite.
+        assert chart.count("<circle") == (2 if place in (0, 5) else 3)
+    assert "validation 1.3 → 0.8, 0.8 at the best step" in part
+    assert "26 → 50, 56 at the best step" in part
+    row = re.search(r"mean_<wbr>absolute_<wbr>error</span></td>(.*?)</tr>", part)
+    assert row is not None
+    assert re.findall(r">([\d.]+)<", row[1]) == ["2.2", "1.2", "1.4"]
+
+
+def test_of_a_run_without_validation_the_report_says_nothing_of_it(run: Path, tmp_path: Path) -> None:
+    without = Path(shutil.copytree(run, tmp_path / "without"))
+    (without / "validation.jsonl").unlink()
+    part = training_part(write_report(without))
+    assert "svg" in part
+    assert "alidat" not in part
+    assert "best" not in part
+
+
+def test_validations_without_answers_or_without_a_finite_value_are_drawn_as_far_as_they_go(
+    run: Path, tmp_path: Path
+) -> None:
+    part = Path(shutil.copytree(run, tmp_path / "part"))
+    nothing = {"scores": {}, "scaled": {}, "average": None, "worst": None, "value": None}
+    lines = [line | nothing for line in fake_validations()[2:]]
+    (part / "validation.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    text = training_part(write_report(part))
+    assert "validation 0.6 → 0.7</p>" in text
+    assert "Answers to validation rows" not in text
+    assert 'class="best' not in text
+
+
+def test_a_validation_stands_at_the_step_whose_loss_is_that_of_the_same_weights() -> None:
+    steps, validations = [{"step": n, "loss": 1.0, "loss_by_task": {"a": 1.0}} for n in range(4)], fake_validations()
+    line = validations[0] | {"step": 2, "loss": 1.0, "loss_by_task": {"a": 1.0}, "scores": {}}
+    view = training_view(steps, ["a"], [line])
+    assert view is not None
+    svg = view["losses"][1]["curve"].svg
+    (best,) = re.findall(r'class="best" d="M([\d.]+)', svg)
+    (dots,) = re.findall(r'class="dots" d="([^"]+)"', svg)
+    assert dots.split("M")[3].split()[0] == best
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from browser import open_browser
 from cross_site import CORPUS
-from fake_run import fake_metrics, fake_run, hostile_run
+from fake_run import fake_metrics, fake_run, fake_validations, hostile_run
 from flantune.reporting import write_report
 from ui_server import Server, serving, trained_run
 
@@ -40,6 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     growing = fake_run(place / "runs" / "growing")
     (growing / "comparison.json").unlink()
     (growing / "metrics.jsonl").unlink()
+    (growing / "validation.jsonl").unlink()
     write_report(hostile_run(place / "runs" / CORPUS[0], CORPUS[:300]))
     return place
 
@@ -77,7 +78,7 @@ def test_the_runs_lead_to_their_curves_and_to_the_report(browser: Any, server: S
         assert server.token not in page.url
         page.get_by_role("link", name="first").click()
         assert page.locator("h1").text_content() == "Better on 4 of 7 tasks, worse on 1."
-        assert page.locator("svg.lines").count() == 10
+        assert page.locator("svg.lines").count() == 17
         assert page.locator("svg.row").count() == 8
         page.get_by_role("link", name="The whole report").click()
         assert page.locator("#answers-place").text_content() == "1 of 60"
@@ -116,6 +117,10 @@ def test_the_curves_grow_while_the_run_trains(browser: Any, server: Server, plac
                 log.flush()
                 page.locator(".progress", has_text=f"{last} of 240 steps, training").wait_for()
         assert page.locator("svg.lines").count() == 10
+        found = "".join(json.dumps(line) + "\n" for line in fake_validations()[:1])
+        (place / "runs" / "growing" / "validation.jsonl").write_text(found, encoding="utf-8")
+        page.get_by_text("the best validation, after step 60").wait_for()
+        assert page.locator("svg.lines").count() == 17
         page.goto(at(server, "/"))
         page.locator("li", has_text="growing").get_by_text("90 of 240 steps").wait_for()
 
@@ -176,6 +181,7 @@ def test_three_hundred_strings_made_to_run_a_script_run_none_in_the_page(browser
     with entered(browser, server, bypass_csp=True) as page:
         assert page.locator("li", has_text=CORPUS[0]).count() == 1
         page.get_by_role("link", name=CORPUS[0]).first.click()
+        page.locator(".tasks .line").nth(299).wait_for()
         assert page.locator(".tasks .line").count() == 300
         page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         page.mouse.move(700, 400)

@@ -15,12 +15,12 @@ from families import ENCODER_DECODERS, FAMILIES, examples, tiny
 from flantune.errors import FlantuneError
 from flantune.evaluation.metrics import METRICS, metric
 from flantune.evaluation.scale import on_one_scale
+from flantune.evaluation.validation_lines import best_line, exhausted
 from flantune.models.packed_attention import register
 from flantune.models.stream import start_token, stream_of, target_logits
 from flantune.preparation import prepare
 from flantune.recipe import load_recipe
 from flantune.validation import Measured, goodness, undisturbed
-from flantune.validation_lines import best_line, exhausted
 from kills import killed_again_and_again, steps_of, weights_of
 from runs import write_recipe
 from trials import Trials

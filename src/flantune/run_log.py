@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flantune.errors import FlantuneError
+from flantune.evaluation.validation_lines import Line
 from flantune.files import disk_errors, write_text
 from flantune.loggers import Loggers
 from flantune.memory import peak_memory
 from flantune.recipe import Recipe
 from flantune.trainer_state import TrainerState, training_values, validation_values
-from flantune.validation_lines import Line
 
 if TYPE_CHECKING:
     from flantune.training.loop import StepResult

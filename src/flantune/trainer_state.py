@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flantune.evaluation.validation_lines import Line, best_line
 from flantune.files import write_text
 from flantune.recipe import Recipe
 from flantune.run_folder import best_folder
-from flantune.validation_lines import Line, best_line
 
 MOST = 2000  # entries of training steps; of a longer run each is the mean of several
 

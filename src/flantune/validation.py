@@ -21,6 +21,7 @@ import torch
 from flantune.errors import FlantuneError
 from flantune.evaluation.predict import predictions
 from flantune.evaluation.scale import best_constant, on_one_scale, score_of
+from flantune.evaluation.validation_lines import Line, best_line, exhausted
 from flantune.files import disk_errors, read_json_lines, write_json_lines
 from flantune.learner import Learner
 from flantune.models.load import exact_head
@@ -31,7 +32,6 @@ from flantune.run_folder import best_folder, save_model
 from flantune.training.distributed import Ranks
 from flantune.training.loop import LossLog
 from flantune.training.position import Position
-from flantune.validation_lines import Line, best_line, exhausted
 from flantune.validation_rows import ValidatedTask
 
 

@@ -186,8 +186,12 @@ def curve(
     smooth: bool = True,
     width: int = 320,
     height: int = 160,
+    validated: Sequence[tuple[int, float | None]] = (),
+    best: int | None = None,
 ) -> Curve:
     """Values over steps: faint points and a smoothed line (the mean of the points around), from 0 upwards.
+
+    What validations found is a line of its own, with a circle at each.
 
     Args:
         steps: Where the values are.
@@ -196,13 +200,17 @@ def curve(
         smooth: False draws the values themselves as the line.
         width: Of the view box; a unit is about a pixel.
         height: Of the view box.
+        validated: Steps with what their validation found; what is not finite is left out.
+        best: The step of the best validation: a line down the chart, and a full diamond in place of the circle.
     """
     known = [(step, value) for step, value in zip(steps, values, strict=True) if finite(value)]
     lost = tuple(step for step, value in zip(steps, values, strict=True) if not finite(value))
     line = _smoothed(known) if smooth else known
     left, right, top, bottom = 34, 4, 8, 22
-    high = nice(max([value for _, value in known] + [0.0]), (1, 1.5, 2, 3, 4, 5, 6, 8, 10))
-    low = -nice(-min(value for _, value in known)) if known and min(value for _, value in known) < 0 else 0.0
+    held = [(step, value) for step, value in validated if finite(value)]
+    heights = [value for _, value in (*known, *held)]
+    high = nice(max([*heights, 0.0]), (1, 1.5, 2, 3, 4, 5, 6, 8, 10))
+    low = -nice(-min(heights)) if heights and min(heights) < 0 else 0.0
 
     def x(step: float) -> float:
         return left + (width - left - right) * (step - span[0]) / max(1, span[1] - span[0])
@@ -225,6 +233,21 @@ def curve(
     if line:
         drawn = "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in _thinned(line))
         parts.append(f'<path class="curve" d="M{drawn}{"h.1" if len(line) == 1 else ""}"/>')
+    if best is not None:
+        parts.append(f'<path class="best" d="M{x(best):.1f} {top}V{height - bottom}"/>')
+    if held:
+        drawn = "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in _thinned(held))
+        parts.append(f'<path class="validated" d="M{drawn}"/>')
+        parts += [
+            f'<circle class="validated" cx="{x(step):.1f}" cy="{y(value):.1f}" r="2.6"/>'
+            for step, value in _thinned(held)
+            if step != best
+        ]
+        parts += [
+            f'<path class="best mark" d="M{x(step):.1f} {y(value) - 5:.1f}l5 5-5 5-5-5Z"/>'
+            for step, value in held
+            if step == best
+        ]
     parts += [f'<path class="lost" d="M{x(step) - 3:.1f} {top - 3}l6 6m0-6l-6 6"/>' for step in _thinned(lost)]
     lowest = min(line, key=lambda point: point[1], default=(None, None))
     svg = Markup(f'<svg class="lines" viewBox="0 0 {width} {height}" aria-hidden="true">{"".join(parts)}</svg>')

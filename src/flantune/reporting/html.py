@@ -33,6 +33,7 @@ _FILES = {
     "mixture.json": "what was really trained on",
     "metrics.jsonl": "loss and speed, a line a step",
     "model/": "the tuned model",
+    "validation.jsonl": "losses and scores on validation rows, a line a validation",
     "evaluation/base/": "answers of the base model, a file a task",
     "evaluation/tuned/": "answers of the tuned model, a file a task",
     "second_opinion.json": "what a judge says of the answers",
@@ -147,7 +148,11 @@ def _view(run: Path, comparison: Mapping[str, Any]) -> dict[str, Any]:
         "tuned": model_name(comparison["tuned"]),
         "symbols": SYMBOLS | {"equivalent": "="},  # the wide sign of the terminal is in few fonts
         **verdict_view(comparison),
-        "training": training_view(read_json_lines(run / "metrics.jsonl"), [entry["task"] for entry in mains]),
+        "training": training_view(
+            read_json_lines(run / "metrics.jsonl"),
+            [entry["task"] for entry in mains],
+            read_json_lines(run / "validation.jsonl"),
+        ),
         "mixture": mixture_view(read_json(run / "mixture.json"), plan),
         "plan": plan,
         "ledger": ledger_view(plan, comparison),

@@ -109,7 +109,8 @@ class Pages:
         log = self.runs.log(run)
         names = [task["task"] for task in plan.get("tasks", ())]
         told = summary(self.runs, run)
-        return self.part("live.html.j2", told=told, training=training_view(log.steps(POINTS), names))
+        curves = training_view(log.steps(POINTS), names, run.validations())
+        return self.part("live.html.j2", told=told, training=curves)
 
     def run(self, request: Request) -> Response:
         """One run: its verdict where it has one, its curves, its mixture, its recipe."""

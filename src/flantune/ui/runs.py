@@ -12,7 +12,7 @@ from typing import Any
 from flantune.errors import FlantuneError
 from flantune.reporting import charts
 from flantune.reporting.formats import main_metrics
-from flantune.reporting.html import model_name, read_json
+from flantune.reporting.html import model_name, read_json, read_json_lines
 from flantune.reporting.verdict_view import headline
 
 AT_WORK = 120.0  # seconds since the last line of the log within which a run counts as training
@@ -89,6 +89,13 @@ class Run:
         if not log.exists():
             return "begun"
         return "training" if time.time() - log.stat().st_mtime < AT_WORK else "stopped"
+
+    def validations(self) -> list[dict[str, Any]]:
+        """The records of `validation.jsonl`, which is written anew each time; none where it is damaged."""
+        try:
+            return read_json_lines(self.folder / "validation.jsonl")
+        except (ValueError, OSError):
+            return []
 
     def json(self, name: str) -> Any:
         """A JSON file of the run; None where there is none, or where it is damaged."""
