@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import peft
 import pytest
 import torch
@@ -166,3 +170,14 @@ def test_a_model_that_cannot_compute_activations_again_is_refused():
     assert str(told.value) == (
         "training.activation_checkpointing: model plain cannot compute activations again; remove it"
     )
+
+
+@pytest.mark.slow
+def test_what_packages_beside_peft_log_as_they_are_imported_is_not_printed():
+    """bitsandbytes does so once a process, on processors that could use a kernel that it lacks."""
+    pytest.importorskip("bitsandbytes")
+    made = "import sys; from families import adapted; adapted('llama', 'lora'); assert 'bitsandbytes' in sys.modules"
+    ended = subprocess.run(
+        [sys.executable, "-c", made], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

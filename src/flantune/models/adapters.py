@@ -30,7 +30,8 @@ def add_adapter(model: Any, choice: Adapter, *, base_name: str) -> Any:
     Raises:
         FlantuneError: A name among the target modules that no layer of the model has.
     """
-    import peft
+    with quiet_transformers():  # bitsandbytes, where installed, is imported too, and logs which kernels it lacks
+        import peft
 
     if isinstance(choice.target_modules, tuple):
         _check_names(choice.target_modules, linear_layers(model))
