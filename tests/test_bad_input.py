@@ -186,6 +186,13 @@ TASK_MISTAKES = {
         "{all: '${data}/mails.csv'}",
         "mails.yaml:5: the path '${data}/mails.csv' needs a value: put `variables: {data: ...}` into the recipe",
     ),
+    "a variable of the environment in a path": (
+        "mails.yaml",
+        "{all: mails.csv}",
+        "{all: '${env:DATA}/mails.csv'}",
+        "mails.yaml:5: the path '${env:DATA}/mails.csv' names the environment, which is for source.url (kind: sql) "
+        "alone; write ${NAME}, and put `variables: {NAME: ...}` into the recipe",
+    ),
 }
 
 

@@ -246,11 +246,18 @@ def _paths(text: str, folder: Path, variables: Mapping[str, str]) -> list[Path]:
 def filled(text: str, variables: Mapping[str, str]) -> str:
     """A path with the values of its variables.
 
+    A path stands in messages, the ledger and the cache, so that nothing of the environment gets into one.
+
     Raises:
-        FlantuneError: A variable without a value.
+        FlantuneError: A variable without a value, or one of the environment.
     """
 
     def value(found: re.Match[str]) -> str:
+        if found[1].startswith("env:"):
+            raise FlantuneError(
+                f"the path {text!r} names the environment, which is for source.url (kind: sql) alone; "
+                "write ${NAME}, and put `variables: {NAME: ...}` into the recipe"
+            )
         if found[1] not in variables:
             raise FlantuneError(
                 f"the path {text!r} needs a value: put `variables: {{{found[1]}: ...}}` into the recipe"
