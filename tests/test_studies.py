@@ -18,6 +18,7 @@ from flantune.errors import FlantuneError
 from flantune.evaluation.compare import Resampling
 from flantune.evaluation.records import Side, TaskAnswers
 from flantune.recipe import load_recipe
+from flantune.reporting.formats import interval
 from flantune.reporting.study_page import write_study_report
 from flantune.study_curves import data_result
 from flantune.study_plan import data_runs, method_runs, seed_runs, transfer_runs
@@ -55,6 +56,18 @@ def test_of_two_tasks_all_but_one_is_not_trained_twice(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("tasks: [a.yaml, b.yaml]\n", encoding="utf-8")
     assert [run.name for run in transfer_runs(load_recipe(path), ["a", "b"], 5)] == ["all", "alone-1", "alone-2"]
+
+
+def test_clusters_are_left_out_whole_and_each_task_is_trained_alone(tmp_path):
+    recipe = three_tasks(tmp_path)
+    runs = transfer_runs(recipe, ["a", "b", "c"], 50, ["first", "second", "first"])
+    assert {run.name: (run.tasks, run.without) for run in runs} == {
+        "all": (("a", "b", "c"), None),
+        **{"alone-1": (("a",), None), "alone-2": (("b",), "first"), "alone-3": (("c",), None)},
+        "without-2": (("a", "c"), "second"),
+    }
+    with pytest.raises(FlantuneError, match='all tasks are of the cluster "one"'):
+        transfer_runs(recipe, ["a", "b", "c"], 50, ["one", "one", "one"])
 
 
 @pytest.mark.parametrize("tasks", ["[a.yaml]", "[{task: a.yaml, share: 0.5}, b.yaml]"])
@@ -127,8 +140,38 @@ def test_the_matrix_says_who_helps_and_who_hurts_and_what_one_model_does(tmp_pat
     assert all(each["ci"][0] <= each["difference"] <= each["ci"][1] for each in made["helps"])
     assert {e["task"]: e["difference"] for e in made["together"]["tasks"]} == {"a": 50, "b": 0, "c": 0}
     assert made["answer"].startswith("One model:")
+    page = study_page(tmp_path, runs, made)
+    with open_browser() as browser:
+        opened = browser.new_page()
+        opened.goto(page.as_uri())
+        cells = [text.split("\n") for text in opened.locator(".matrix td").all_inner_texts()]
+        assert [cell[0][0] for cell in cells] == [*"·▲·", *"··▼", *"···"]
+        assert cells[1] == ["▲ +50.0", interval(effects["a", "b"]["ci"], "0-100"), "helps"]
+        assert opened.locator(".matrix td.own").count() == 3
+        assert opened.locator(".matrix tbody th").all_inner_texts() == ["a", "b", "c"]
     fewer = {name: made for name, made in sides.items() if name != "alone-2"}
     assert "not answered yet" in transfer_result(sides["alone-1"], fewer, runs, Resampling(99, None, 1))["answer"]
+
+
+def test_what_a_cluster_brings_is_told_of_every_task_and_set_apart_from_its_own(tmp_path):
+    runs = transfer_runs(three_tasks(tmp_path), ["a", "b", "c"], 50, ["first", "second", "first"])
+    counts = {"all": (30, 20, 20), "alone-2": (2, 20, 0), "without-2": (30, 0, 40)}
+    sides = {name: side(dict(zip("abc", right, strict=True))) for name, right in counts.items()}
+    made = transfer_result(side({"a": 0, "b": 0, "c": 0}), sides, runs, Resampling(199, None, 1))
+    told = [(each["source"], each["task"], each["verdict"], each["own"]) for each in made["helps"]]
+    assert told == [
+        ("first", "a", "helps", True),
+        ("first", "b", "no difference shown", False),
+        ("first", "c", "helps", True),
+        ("second", "a", "no difference shown", False),
+        ("second", "b", "helps", True),
+        ("second", "c", "hurts", False),
+    ]
+
+
+def study_page(folder, runs, made):
+    told = [{"name": run.name, "tasks": [], "saved_bytes": None} for run in runs]
+    return write_study_report(folder, {"kind": "transfer", "draws": 9, "missing": [], "runs": told, **made})
 
 
 def test_what_more_rows_bring_is_foretold_from_runs_and_the_forecast_of_the_largest_is_checked(tmp_path):

@@ -27,12 +27,14 @@ class StudyRun:
         overrides: KEY=VALUE arguments that make it from the study's recipe.
         tasks: Names, as the recipe gives them, that it is trained on.
         rows: Training rows of each of these, where a study chooses them.
+        without: The task or cluster that is left out of all tasks, where it is trained on the rest.
     """
 
     name: str
     overrides: tuple[str, ...]
     tasks: tuple[str, ...]
     rows: tuple[int, ...] = ()
+    without: str | None = None
 
 
 def method_runs(methods: Sequence[str], names: Sequence[str], draws: int) -> list[StudyRun]:
@@ -60,15 +62,18 @@ def method_runs(methods: Sequence[str], names: Sequence[str], draws: int) -> lis
     ]
 
 
-def transfer_runs(recipe: Recipe, names: Sequence[str], draws: int) -> list[StudyRun]:
-    """All tasks together, each task alone, and all but each task: every run with the same number of draws.
+def transfer_runs(
+    recipe: Recipe, names: Sequence[str], draws: int, clusters: Sequence[str] | None = None
+) -> list[StudyRun]:
+    """All tasks together, each task alone, and all but each task or cluster: every run with as many draws.
 
     Args:
         recipe: The study's; its tasks stand side by side.
         names: The tasks' own names, in the recipe's order.
         draws: Of each run.
+        clusters: Of the tasks, where clusters are left out; by default each task is left out.
     Raises:
-        FlantuneError: Fewer than two tasks, or a mixture in which a task cannot be left out.
+        FlantuneError: Fewer than two tasks or clusters, or a mixture in which a task cannot be left out.
     """
     choices = [choice for choice in recipe.tasks if isinstance(choice, TaskChoice)]
     if len(choices) < len(recipe.tasks) or recipe.mixture.phases or recipe.mixture.replay is not None:
@@ -84,17 +89,29 @@ def transfer_runs(recipe: Recipe, names: Sequence[str], draws: int) -> list[Stud
             recipe.place("tasks"),
         )
 
+    groups: dict[str, list[int]] = {}  # what is left out together
+    for place, group in enumerate(clusters or names):
+        groups.setdefault(group, []).append(place)
+    if len(groups) < 2:
+        raise FlantuneError(
+            f'all tasks are of the cluster "{next(iter(groups))}"; name others in their files, or leave out tasks',
+            "--leave-out",
+        )
+
     def run(name: str, kept: Sequence[int]) -> StudyRun:
+        rest = set(everything) - set(kept)
+        without = next((group for group, places in groups.items() if set(places) == rest), None)
         dumped: list[Any] = [choices[place].model_dump(mode="json", exclude_none=True) for place in kept]
         overrides = (f"tasks={json.dumps(dumped)}", f"training.draws={draws}")
-        return StudyRun(name, overrides, tuple(names[place] for place in kept))
+        return StudyRun(name, overrides, tuple(names[place] for place in kept), without=without)
 
     everything = range(len(choices))
+    left = [[place for place in everything if place not in places] for places in groups.values()]
     return [
         run("all", everything),
         *(run(f"alone-{place + 1}", [place]) for place in everything),
-        # Of two tasks, all but one is the other alone.
-        *(run(f"without-{p + 1}", [q for q in everything if q != p]) for p in everything if len(choices) > 2),
+        # Where one task is left it is that task alone.
+        *(run(f"without-{number}", kept) for number, kept in enumerate(left, 1) if len(kept) > 1),
     ]
 
 
@@ -145,13 +162,6 @@ def _with_rows(entry: dict[str, Any], left: Iterator[int]) -> dict[str, Any]:
     if "mixture" in entry:
         return {**entry, "tasks": [_with_rows(inside, left) for inside in entry["tasks"]]}
     return {**entry, "train_rows": next(left)}
-
-
-def run_without(runs: Sequence[StudyRun], task: str) -> StudyRun | None:
-    """The run that is trained on all tasks but this one; None where there is none."""
-    everything = max(runs, key=lambda run: len(run.tasks))
-    rest = tuple(name for name in everything.tasks if name != task)
-    return next((run for run in runs if run.tasks == rest), None)
 
 
 def run_alone(runs: Sequence[StudyRun], task: str) -> StudyRun | None:

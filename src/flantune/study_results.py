@@ -8,7 +8,7 @@ from typing import Any
 
 from flantune.evaluation.compare import Resampling, compare, compare_all
 from flantune.evaluation.records import Side
-from flantune.study_plan import StudyRun, run_alone, run_without
+from flantune.study_plan import StudyRun, run_alone
 
 _SHOWN = ("task", "metric", "unit", "n", "base", "tuned", "difference", "ci", "p", "p_adjusted", "verdict", "group")
 _EFFECT = {"better": "hurts", "worse": "helps"}  # of a task, by what leaving it out does
@@ -38,21 +38,22 @@ def transfer_result(base: Side, sides: Mapping[str, Side], runs: Sequence[StudyR
         runs: All runs of the study.
         by: How differences are judged.
     Returns:
-        `against_base`: every run against the base. `helps`: one entry for a task left out and a task asked, whose
-        `difference` is what the one's examples, in place of more of the others', bring to the other (with all tasks
-        less without it). `together`: on each task the model of all tasks less the task's own model. `answer`: one
-        sentence. Holm's correction runs over each of the three; what cannot be said yet is None.
+        `against_base`: every run against the base. `helps`: one entry for a task or cluster left out and a task
+        asked, whose `difference` is what the one's examples, in place of more of the others', bring to the other (with
+        all tasks less without it); `own` where the task asked is among those left out. `together`: on each task the
+        model of all tasks less the task's own model. `answer`: one sentence. Holm's correction runs over each of the
+        three; what cannot be said yet is None.
     """
     told: dict[str, Any] = {"against_base": tables(base, sides, by), "helps": None, "together": None}
     tasks = next(run for run in runs if run.name == "all").tasks
     together = sides.get("all")
-    left = {task: found for task in tasks if (found := run_without(runs, task)) and found.name in sides}
+    left = sorted((run for run in runs if run.without and run.name in sides), key=lambda run: _first_left(run, tasks))
     if together is not None and left:
         asked = together.only(tasks)
-        made = compare_all(asked, [sides[run.name].only(tasks) for run in left.values()], by)
+        made = compare_all(asked, [sides[run.name].only(tasks) for run in left], by)
         told["helps"] = [
-            {"source": source, **_reversed(entry)}
-            for source, comparison in zip(left, made, strict=True)
+            {"source": run.without, "own": entry["task"] not in run.tasks, **_reversed(entry)}
+            for run, comparison in zip(left, made, strict=True)
             for entry in comparison["tasks"]
             if entry["main"]
         ]
@@ -101,9 +102,13 @@ def _mains(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{key: entry[key] for key in _SHOWN} for entry in comparison["tasks"] if entry["main"]]
 
 
+def _first_left(run: StudyRun, tasks: Sequence[str]) -> int:
+    return next(place for place, task in enumerate(tasks) if task not in run.tasks)
+
+
 def _reversed(entry: Mapping[str, Any]) -> dict[str, Any]:
     """With less without, from a comparison of without against with."""
     low, high = entry["ci"]
     verdict = _EFFECT.get(entry["verdict"], entry["verdict"])
-    kept = {key: entry[key] for key in ("task", "metric", "unit", "n", "p", "p_adjusted")}
+    kept = {key: entry[key] for key in ("task", "metric", "unit", "higher_is_better", "n", "p", "p_adjusted")}
     return kept | {"difference": -entry["difference"], "ci": [-high, -low], "verdict": verdict}

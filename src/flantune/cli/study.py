@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from flantune.recipe import Recipe
     from flantune.study import Kind
     from flantune.study_plan import StudyRun
+
+Plan = dict[str, Any]
 
 app = typer.Typer(
     help="Several runs of one recipe, compared on the same rows: kinds of tuning; who helps whom; what more rows "
@@ -51,24 +53,32 @@ def methods(
     """
     from flantune.study_plan import method_runs
 
-    def runs(recipe: Recipe, rows: dict[str, int], draws: int) -> list[StudyRun]:
-        return method_runs(methods_.split(","), list(rows), draws)
+    def runs(recipe: Recipe, plan: Plan) -> list[StudyRun]:
+        return method_runs(methods_.split(","), list(_rows(plan)), plan["draws"])
 
     _study("methods", recipe, overrides, out, minutes, json_, runs)
 
 
 @app.command()
 def transfer(
-    recipe: RecipeFile, overrides: Overrides = None, out: Out = None, minutes: Minutes = None, json_: Json = False
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    leave_out: Annotated[
+        Literal["task", "cluster"], typer.Option("--leave-out", help="Whether one task or one cluster is left out.")
+    ] = "task",
+    out: Out = None,
+    minutes: Minutes = None,
+    json_: Json = False,
 ) -> None:
-    """Train each task alone, all together, and all but one, on as many draws each: who helps or hurts whom.
+    """Train each task alone, all together, and all but one task or cluster: who helps or hurts whom.
 
     Example: flantune study transfer recipe.yaml --minutes 60
     """
     from flantune.study_plan import transfer_runs
 
-    def runs(recipe: Recipe, rows: dict[str, int], draws: int) -> list[StudyRun]:
-        return transfer_runs(recipe, list(rows), draws)
+    def runs(recipe: Recipe, plan: Plan) -> list[StudyRun]:
+        clusters = [task["cluster"] for task in plan["tasks"]] if leave_out == "cluster" else None
+        return transfer_runs(recipe, list(_rows(plan)), plan["draws"], clusters)
 
     _study("transfer", recipe, overrides, out, minutes, json_, runs)
 
@@ -90,8 +100,8 @@ def data(
     """
     from flantune.study_plan import data_runs
 
-    def runs(recipe: Recipe, rows: dict[str, int], draws: int) -> list[StudyRun]:
-        return data_runs(recipe, rows, draws, task)
+    def runs(recipe: Recipe, plan: Plan) -> list[StudyRun]:
+        return data_runs(recipe, _rows(plan), plan["draws"], task)
 
     _study("data", recipe, overrides, out, minutes, json_, runs)
 
@@ -111,10 +121,15 @@ def seeds(
     """
     from flantune.study_plan import seed_runs
 
-    def runs(recipe: Recipe, rows: dict[str, int], draws: int) -> list[StudyRun]:
-        return seed_runs(recipe, list(rows), draws, seeds_)
+    def runs(recipe: Recipe, plan: Plan) -> list[StudyRun]:
+        return seed_runs(recipe, list(_rows(plan)), plan["draws"], seeds_)
 
     _study("seeds", recipe, overrides, out, minutes, json_, runs)
+
+
+def _rows(plan: Plan) -> dict[str, int]:
+    """Training rows by task."""
+    return {task["task"]: task["rows"] for task in plan["tasks"]}
 
 
 def _study(
@@ -124,9 +139,9 @@ def _study(
     out: Path | None,
     minutes: float | None,
     json_: bool,
-    runs_of: Callable[[Recipe, dict[str, int], int], list[StudyRun]],
+    runs_of: Callable[[Recipe, Plan], list[StudyRun]],
 ) -> None:
-    """runs_of: from recipe, training rows by task and draws."""
+    """runs_of: from recipe and plan."""
     from flantune.cli.console import console
     from flantune.cli.show import print_json, print_study
     from flantune.preparation import prepare
@@ -137,8 +152,7 @@ def _study(
     out = out or Path("studies") / f"{recipe.name}-{kind}"
     with console() as listener:
         plan = prepare(recipe, listener=listener).plan
-        rows = {task["task"]: task["rows"] for task in plan["tasks"]}
-        runs = runs_of(recipe, rows, plan["draws"])
+        runs = runs_of(recipe, plan)
         made = study(kind, recipe, out, runs, draws=plan["draws"], minutes=minutes, listener=listener)
     if json_:
         print_json(made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,20 @@ def view(results: Mapping[str, Any]) -> dict[str, Any]:
     """All that the template shows."""
     known = {"answer", "against_base", "against_first", "first", "helps", "together", "curves", "seeds"}
     names = {run["name"]: _run_name(run) for run in results["runs"]}
-    return {**dict.fromkeys(sorted(known)), **results, "names": names}
+    matrix = matrix_view(results.get("helps") or ())
+    return {**dict.fromkeys(sorted(known)), **results, "names": names, "matrix": matrix}
+
+
+def matrix_view(helps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Who helps or hurts whom as a grid: a row for each source, a column for each task asked.
+
+    Returns:
+        `asked`: an entry of each column, for its task, metric and direction. `rows`: each source with its entries.
+    """
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in helps:
+        rows.setdefault(entry["source"], []).append(entry)
+    return {"asked": next(iter(rows.values()), []), "rows": list(rows.items())}
 
 
 def _run_name(run: Mapping[str, Any]) -> str:
