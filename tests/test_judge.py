@@ -13,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from fake_run import fake_run
+from fake_run import fake_comparison, fake_run
+from flantune import pipeline
 from flantune.errors import FlantuneError
 from flantune.evaluation import judge_server
 from flantune.evaluation.judging import opinion, outcome, question, said
 from flantune.evaluation.records import Side, TaskAnswers, write_side
 from flantune.reporting import write_report
+from flantune.reporting.second_opinion import opinion_in_short
 from flantune.second_opinion import second_opinion
 from runs import command
+from ui_server import serving, trained_run
 
 KEY = "planted-key-0123456789"
 
@@ -194,6 +197,48 @@ def test_the_report_shows_the_opinion_of_the_models_that_are_compared(run, judge
     assert "<b>judge</b>" not in page
     (folder / "evaluation" / "tuned" / "settings.json").write_text('{"identity": "another"}')
     assert 'id="opinion"' not in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_an_opinion_in_short_has_its_pairs_interval_and_flips(run, judge):
+    assert opinion_in_short(second_opinion(run, judge.url, "some-model")) == (
+        "some-model was asked which answer is better in 12 pairs of answers from 1 task, each in both orders (1 of "
+        "equal answers not asked, and tied); a win needs both: tuned won 8, lost 1, tied 3; of those decided it won "
+        "88.9 % (95 % interval 51.8 % to 99.7 %). The winner flipped with the order in 2 pairs; such pairs are ties. "
+        "It says what one other model prefers, beside the scores."
+    )
+    judge.reply = "neither"
+    undecided = opinion_in_short(second_opinion(run, judge.url, "another"))
+    assert "tuned won 0, lost 0, tied 12. The winner flipped" in undecided
+    assert "in 0 pairs and its replies could not be read in 11; such pairs are ties" in undecided
+
+
+@pytest.mark.slow
+def test_the_model_card_and_the_page_of_a_run_have_the_opinion_of_the_models_that_are_compared(run, judge, tmp_path):
+    pytest.importorskip("uvicorn", reason="the extra ui is not installed")
+    folder = trained_run(tmp_path / "runs" / "one", tmp_path / "data")
+    (folder / "comparison.json").write_text(json.dumps(fake_comparison()))
+
+    def shown() -> list[bool]:
+        pipeline.report(folder)
+        card = (folder / "model" / "README.md").read_text(encoding="utf-8")
+        status, _, page = server.ask("/run?name=one")
+        assert status == 200
+        assert "<i>judge</i>" not in card + page
+        assert ("## Second opinion" in card, "Second opinion</h2>" in page) == (
+            "won 88.9 % (95 % interval 51.8 % to 99.7 %)" in card,
+            "won 88.9 % (95 % interval 51.8 % to 99.7 %)" in page,
+        )
+        return ["## Second opinion" in card, "Second opinion</h2>" in page]
+
+    with serving(tmp_path / "runs", tmp_path / "cache") as server:
+        assert shown() == [False, False]
+        second_opinion(run, judge.url, "<i>judge</i>")
+        shutil.copy(run / "second_opinion.json", folder)
+        assert shown() == [False, False]
+        for side in ("base", "tuned"):
+            (folder / "evaluation" / side).mkdir(parents=True)
+            shutil.copy(run / "evaluation" / side / "settings.json", folder / "evaluation" / side)
+        assert shown() == [True, True]
 
 
 @given(text=st.text(max_size=40))

@@ -286,6 +286,7 @@ def report(run: Path) -> Path:
     """
     from flantune.models.embedded import EMBEDDED
     from flantune.reporting import model_card, write_report
+    from flantune.reporting.second_opinion import opinion_view
 
     if not (run / "comparison.json").exists():
         raise FlantuneError(f"nothing to report yet; first: flantune compare {run}", run)
@@ -297,6 +298,7 @@ def report(run: Path) -> Path:
     if (run / "model").exists():
         recipe_text = (run / "recipe.yaml").read_text(encoding="utf-8")
         apart = is_encoder_decoder(run / "model")
-        card = model_card(comparison, planned, recipe_text, base, license_, encoder_decoder=apart)
+        opinion = opinion_view(lambda name: read_json(run / name))
+        card = model_card(comparison, planned, recipe_text, base, license_, encoder_decoder=apart, opinion=opinion)
         write_text(run / "model" / "README.md", card)
     return write_report(run)

@@ -69,4 +69,4 @@ def judge(
         print_json(made)
     else:
         print_opinion(made)
-        print(f"numbers: {run / FILE}; flantune report {run} shows it")
+        print(f"numbers: {run / FILE}; flantune report {run} shows it, and puts it into the model card")

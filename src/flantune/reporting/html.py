@@ -157,17 +157,11 @@ def _view(run: Path, comparison: Mapping[str, Any]) -> dict[str, Any]:
         "plan": plan,
         "ledger": ledger_view(plan, comparison),
         "answers": answers_view(comparison, predictions, flagged),
-        "opinion": opinion_view(read_json(run / "second_opinion.json"), _identities(run)),
+        "opinion": opinion_view(lambda name: read_json(run / name)),
         "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else None,
         "environment": list(_flat(read_json(run / "environment.json") or {})),
         "files": [(name, told) for name, told in _FILES.items() if (run / name).exists()],
     }
-
-
-def _identities(run: Path) -> dict[str, Any]:
-    """Which models' answers are kept."""
-    settings = {side: read_json(run / "evaluation" / side / "settings.json") for side in ("base", "tuned")}
-    return {side: (found or {}).get("identity") for side, found in settings.items()}
 
 
 def model_name(model: Mapping[str, Any]) -> str:

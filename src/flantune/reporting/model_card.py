@@ -26,6 +26,7 @@ from flantune.reporting.formats import (
     visible,
 )
 from flantune.reporting.ledger import ledger_view, licence_of
+from flantune.reporting.second_opinion import opinion_in_short
 
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#+!|~&$@]|(?<=:)/(?=/)|(?<=www)\.)")
@@ -39,6 +40,7 @@ def model_card(
     license: str | None,
     *,
     encoder_decoder: bool = False,
+    opinion: Mapping[str, Any] | None = None,
 ) -> str:
     """Markdown of the card.
 
@@ -49,6 +51,7 @@ def model_card(
         base_model: Name on the hub; a local path is told in the text, but not in the front matter.
         license: Of the base model, as the hub calls it; None leaves it out.
         encoder_decoder: Whether the model is one.
+        opinion: A judge's, as `second_opinion.json` has it.
     """
     adapter = _is_adapter(comparison, recipe_text)
     kind = "text2text-generation" if encoder_decoder else "text-generation"
@@ -63,6 +66,8 @@ def model_card(
         _results(comparison),
         _reading(comparison),
     ]
+    if opinion is not None:
+        parts += ["## Second opinion", escape(opinion_in_short(opinion))]
     if plan is not None:
         parts += ["## Training mixture", _mixture(plan), _ledger(plan, comparison)]
     parts += [

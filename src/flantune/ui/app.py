@@ -20,6 +20,7 @@ from flantune.reporting.formats import SYMBOLS, main_metrics
 from flantune.reporting.html import PAGE as REPORT_PAGE
 from flantune.reporting.html import page_environment, sources
 from flantune.reporting.mixture_view import mixture_view
+from flantune.reporting.second_opinion import opinion_in_short, opinion_view
 from flantune.reporting.verdict_view import verdict_view
 from flantune.tasks import find_task
 from flantune.tasks.find import task_names
@@ -118,12 +119,14 @@ class Pages:
         plan, comparison = run.json("plan.json"), run.json("comparison.json")
         recipe = run.folder / "recipe.yaml"
         verdict = verdict_view(comparison) if comparison and main_metrics(comparison) else None
+        opinion = opinion_view(run.json)
         return self.page(
             "run.html.j2",
             run=run,
             live=self._live(run),
             plan=plan,
             verdict=verdict,
+            opinion=opinion_in_short(opinion) if opinion else None,
             mixture=mixture_view(run.json("mixture.json"), plan),
             report=(run.folder / "report.html").is_file(),
             trained=(run.folder / "model").is_dir(),
