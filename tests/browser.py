@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -32,3 +33,11 @@ def open_browser() -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=shutil.which(found), args=FLAGS)
         yield browser
         browser.close()
+
+
+def violations(page: Any) -> list[tuple[str, str, str]]:
+    """What axe-core finds wrong with a page for people who see, hear or point less well: impact, rule, element."""
+    pytest.importorskip("axe_playwright_python", reason="the axe-playwright-python package is not installed")
+    page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    return [(rule["impact"], rule["id"], node["html"]) for rule in found["violations"] for node in rule["nodes"]]

@@ -401,6 +401,17 @@ def fake_run(folder: Path) -> Path:
     return folder
 
 
+def long_run(folder: Path, rows: int) -> Path:
+    """Fills a folder with a run that asked each of its eight tasks so many rows; returns it."""
+    fake_run(folder)
+    for task, _, _, metrics, *_ in TASKS:
+        for side in ("base", "tuned"):
+            few = fake_predictions(task, metrics, tuned=side == "tuned")
+            lines = [json.dumps({**few[n % len(few)], "row": f"row-{n}"}) + "\n" for n in range(rows)]
+            (folder / "evaluation" / side / f"{task}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
 def hostile_run(folder: Path, texts: Sequence[str]) -> Path:
     """Fills a folder with a run of one task a text, which stands in every field that a text can reach; returns it."""
     rates = [1 / len(texts)] * len(texts)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from browser import open_browser
+from browser import open_browser, violations
 from cross_site import CORPUS
-from fake_run import BREAKOUT, TASKS, fake_predictions, fake_run, hostile_run
+from fake_run import BREAKOUT, fake_run, hostile_run, long_run
 from flantune.reporting import write_report
 
 pytestmark = pytest.mark.slow
-AXE = os.environ.get("FLANTUNE_AXE")  # axe.min.js of the npm package axe-core, for those who have it
 
 
 @pytest.fixture(scope="module")
@@ -252,15 +249,20 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.skipif(AXE is None, reason="FLANTUNE_AXE does not name axe.min.js")
+def test_axe_finds_a_button_without_a_name_and_pale_text(browser: Any) -> None:
+    page = browser.new_page()
+    page.set_content("<button></button><p style='color: #bbb'>pale</p>")
+    assert {"button-name", "color-contrast"} <= {rule for _, rule, _ in violations(page)}
+    page.close()
+
+
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser: Any, report: Path, width: int, scheme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(report.as_uri())
-    page.evaluate(Path(AXE or "").read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    assert [(it["id"], it["nodes"][0]["html"]) for it in found["violations"]] == []
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    assert violations(page) == []
     page.close()
 
 
@@ -297,12 +299,7 @@ def test_of_three_hundred_strings_made_to_run_a_script_none_does(browser: Any, h
 
 
 def test_ten_thousand_predictions_are_all_there_and_few_are_drawn(browser: Any, tmp_path: Path) -> None:
-    run = fake_run(tmp_path / "many")
-    for task, _, _, metrics, *_ in TASKS:
-        for side in ("base", "tuned"):
-            rows = fake_predictions(task, metrics, tuned=side == "tuned")
-            lines = [json.dumps({**rows[n % len(rows)], "row": f"row-{n}"}) + "\n" for n in range(1250)]
-            (run / "evaluation" / side / f"{task}.jsonl").write_text("".join(lines), encoding="utf-8")
+    run = long_run(tmp_path / "many", 1250)
     made = write_report(run)
     predictions = sum(path.stat().st_size for path in (run / "evaluation").rglob("*.jsonl"))
     assert made.stat().st_size < 1_000_000 + predictions
@@ -311,3 +308,24 @@ def test_ten_thousand_predictions_are_all_there_and_few_are_drawn(browser: Any, 
         page.keyboard.press("End")
         assert text_of(page, "name") == "row-1249"
         assert page.locator("#answers-list [role=option]").count() < 40
+
+
+def test_what_is_made_and_parsed_at_opening_does_not_grow_with_the_predictions(browser: Any, tmp_path: Path) -> None:
+    """So that the opening time does not either, but for reading the file: benchmarks/opening_report.py."""
+    opened = []
+    for rows in (125, 1250):
+        context = browser.new_context(viewport={"width": 1440, "height": 900})
+        page = context.new_page()
+        page.add_init_script(COUNT_PARSED)
+        page.goto(write_report(long_run(tmp_path / f"run-{rows}", rows)).as_uri())
+        elements = page.evaluate("document.querySelectorAll('*').length")
+        opened.append((elements, page.evaluate("window.parsed")))
+        context.close()
+    (few, few_parsed), (many, many_parsed) = opened
+    assert few == many < 3000
+    assert few_parsed == many_parsed == 2  # the list of tasks, and the rows of the task that is shown
+
+
+COUNT_PARSED = """window.parsed = 0;
+const parse = JSON.parse;
+JSON.parse = (...given) => { window.parsed++; return parse(...given); };"""

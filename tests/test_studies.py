@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 
 import numpy as np
 import pytest
 
-from browser import open_browser
+from browser import open_browser, violations
 from flantune.errors import FlantuneError
 from flantune.evaluation.compare import Resampling
 from flantune.evaluation.records import Side, TaskAnswers
@@ -149,6 +150,10 @@ def test_the_matrix_says_who_helps_and_who_hurts_and_what_one_model_does(tmp_pat
         assert cells[1] == ["▲ +50.0", interval(effects["a", "b"]["ci"], "0-100"), "helps"]
         assert opened.locator(".matrix td.own").count() == 3
         assert opened.locator(".matrix tbody th").all_inner_texts() == ["a", "b", "c"]
+        for width, scheme in product((390, 1440), ("light", "dark")):
+            opened.set_viewport_size({"width": width, "height": 900})
+            opened.emulate_media(color_scheme=scheme)
+            assert violations(opened) == []
     fewer = {name: made for name, made in sides.items() if name != "alone-2"}
     assert "not answered yet" in transfer_result(sides["alone-1"], fewer, runs, Resampling(99, None, 1))["answer"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from browser import open_browser
+from browser import open_browser, violations
 from cross_site import CORPUS
 from fake_run import fake_metrics, fake_run, fake_validations, hostile_run
 from flantune.reporting import write_report
@@ -192,9 +192,25 @@ def test_three_hundred_strings_made_to_run_a_script_run_none_in_the_page(browser
             assert text not in body or not set(text) & set("<>\"'")
 
 
+PAGES = ("/", "/run?name=first", "/tasks", "/task?task=starter/intent", "/play?name=tiny")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Any, server: Server, width: int, scheme: str) -> None:
+    with entered(browser, server, viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
+        for path in PAGES:
+            page.goto(at(server, path))
+            page.locator("h1").wait_for()
+            assert violations(page) == [], path
+        mistake = page.context.new_page()
+        mistake.goto(at(server, "/run?name=none"))
+        assert violations(mistake) == []
+
+
 @pytest.mark.parametrize("width", [390, 900, 1440])
 def test_no_page_is_wider_than_the_window(browser: Any, server: Server, width: int) -> None:
     with entered(browser, server, viewport={"width": width, "height": 900}) as page:
-        for path in ("/", "/run?name=first", "/tasks", "/task?task=starter/intent", "/play?name=tiny"):
+        for path in PAGES:
             page.goto(at(server, path))
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
