@@ -117,10 +117,14 @@ def test_the_curves_grow_while_the_run_trains(browser: Any, server: Server, plac
                 log.flush()
                 page.locator(".progress", has_text=f"{last} of 240 steps, training").wait_for()
         assert page.locator("svg.lines").count() == 10
-        found = "".join(json.dumps(line) + "\n" for line in fake_validations()[:1])
-        (place / "runs" / "growing" / "validation.jsonl").write_text(found, encoding="utf-8")
-        page.get_by_text("the best validation, after step 60").wait_for()
-        assert page.locator("svg.lines").count() == 17
+        for count, step in ((1, 60), (2, 120)):
+            found = "".join(json.dumps(line) + "\n" for line in fake_validations()[:count])
+            (place / "runs" / "growing" / "validation.jsonl").write_text(found, encoding="utf-8")
+            page.get_by_text(f"the best validation, after step {step}").wait_for()
+            assert page.locator("svg.lines").count() == 17
+            if count == 1:
+                page.locator("details.validations summary").click()
+        assert page.locator("details.validations table").is_visible()
         page.goto(at(server, "/"))
         page.locator("li", has_text="growing").get_by_text("90 of 240 steps").wait_for()
 

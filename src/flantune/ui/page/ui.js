@@ -4,7 +4,11 @@
   const live = document.getElementById("live");
   if (live) {
     const source = new EventSource(live.dataset.events);
-    source.addEventListener("message", (event) => { live.innerHTML = JSON.parse(event.data); });
+    source.addEventListener("message", (event) => {
+      const unfolded = live.querySelector("details[open]") !== null;
+      live.innerHTML = JSON.parse(event.data);
+      if (unfolded) live.querySelectorAll("details").forEach((each) => { each.open = true; });
+    });
     window.addEventListener("pagehide", () => source.close());
   }
 
