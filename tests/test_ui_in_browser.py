@@ -78,10 +78,11 @@ def test_the_runs_lead_to_their_curves_and_to_the_report(browser: Any, server: S
         assert server.token not in page.url
         page.get_by_role("link", name="first").click()
         assert page.locator("h1").text_content() == "Better on 4 of 7 tasks, worse on 1."
+        page.wait_for_load_state()
         assert page.locator("svg.lines").count() == 17
         assert page.locator("svg.row").count() == 8
         page.get_by_role("link", name="The whole report").click()
-        assert page.locator("#answers-place").text_content() == "1 of 60"
+        page.locator("#answers-place", has_text="1 of 60").wait_for()  # a script writes it once the page is there
         page.locator("#answers-next").click()
         assert page.locator("#answers-name").text_content() == "test-002"
 
@@ -133,6 +134,8 @@ def test_a_row_is_shown_in_every_template(browser: Any, server: Server) -> None:
     with entered(browser, server) as page:
         page.goto(at(server, "/tasks?name=tiny"))
         page.get_by_role("link", name="words").first.click()
+        page.locator("article h2").first.wait_for()
+        page.wait_for_load_state()
         assert page.locator("article h2").all_text_contents() == [
             "plain",
             "question",
