@@ -49,6 +49,23 @@ def trials(folder):
         yield made
 
 
+@pytest.fixture(scope="module")
+def arguments(folder):
+    """Of a small run in float32, for ranks and hosts that share it."""
+    from runs import write_recipe
+
+    balanced = "training.loss.per=example"  # else a warning would be said
+    return [str(write_recipe(folder)), balanced, "training.precision=fp32", "training.rows_per_step=4"]
+
+
+@pytest.fixture(scope="module")
+def alone(folder, trials, arguments):
+    """That run by one process."""
+    run = folder / "alone"
+    assert trials.run([*arguments, f"output={run}"]).codes == [0]
+    return run
+
+
 @pytest.fixture
 def shop(tmp_path):
     """A folder with posts.db: two posts."""

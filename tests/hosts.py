@@ -64,8 +64,11 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
             _ip("netns", "delete", host.name)
 
 
-def on_two_hosts(hosts: tuple[Host, Host], folder: Path, command: list[str]) -> list[tuple[int, str]]:
-    """Exit code and standard error of torchrun on each host, with one rank there and a cache of its own.
+@contextlib.contextmanager
+def launched(
+    hosts: tuple[Host, Host], folder: Path, command: list[str]
+) -> Iterator[list[tuple[subprocess.Popen[bytes], Path]]]:
+    """torchrun on each host, with one rank there and a cache of its own, and where its standard error goes.
 
     Args:
         hosts: The first is where the launchers meet, and has rank 0.
@@ -83,14 +86,31 @@ def on_two_hosts(hosts: tuple[Host, Host], folder: Path, command: list[str]) -> 
             environment |= {"CI": "1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": host.card}
             with (folder / f"said-{number}").open("wb") as said:
                 entered = ["ip", "netns", "exec", host.name, *launcher, *command]
-                started.append(subprocess.Popen(entered, env=environment, stdout=subprocess.DEVNULL, stderr=said))
-        codes = [process.wait(timeout=TOGETHER) for process in started]
-        return [(code, (folder / f"said-{number}").read_text()) for number, code in enumerate(codes)]
+                process = subprocess.Popen(entered, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+            started.append((process, folder / f"said-{number}"))
+        yield started
     finally:
         for host in hosts:
             _end_all(host)
-        for process in started:
+        for process, _ in started:
             process.wait()
+
+
+def on_two_hosts(hosts: tuple[Host, Host], folder: Path, command: list[str]) -> list[tuple[int, str]]:
+    """Exit code and standard error of torchrun on each host, once both have ended: see `launched`."""
+    with launched(hosts, folder, command) as started:
+        codes = [process.wait(timeout=TOGETHER) for process, _ in started]
+    return [(code, said.read_text()) for code, (_, said) in zip(codes, started, strict=True)]
+
+
+@contextlib.contextmanager
+def cable_pulled(host: Host) -> Iterator[None]:
+    """No packet comes or goes, and nobody is told."""
+    _ip("-n", host.name, "link", "set", host.card, "down").check_returncode()
+    try:
+        yield
+    finally:
+        _ip("-n", host.name, "link", "set", host.card, "up").check_returncode()
 
 
 def _end_all(host: Host) -> None:

@@ -9,26 +9,11 @@ import pytest
 
 from kills import steps_of
 from ranks import LOSS, assert_alike, column, under_torchrun
-from runs import write_recipe
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("ranks")
-
-
-@pytest.fixture(scope="module")
-def arguments(folder):
-    balanced = "training.loss.per=example"  # else a warning would be said
-    return [str(write_recipe(folder)), balanced, "training.precision=fp32", "training.rows_per_step=4"]
-
-
-@pytest.fixture(scope="module")
-def alone(folder, trials, arguments):
-    """A run of one process."""
-    run = folder / "alone"
-    assert trials.run([*arguments, f"output={run}"]).codes == [0]
-    return run
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])

@@ -13,7 +13,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ranks import assert_alike, column, under_torchrun
-from runs import write_recipe
 from tiny import save_tiny_model, save_tiny_t5
 
 FULL, HYBRID = "training.sharding=full", "training.sharding=hybrid"
@@ -22,20 +21,6 @@ FULL, HYBRID = "training.sharding=full", "training.sharding=hybrid"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("sharding")
-
-
-@pytest.fixture(scope="module")
-def arguments(folder):
-    balanced = "training.loss.per=example"  # else a warning would be said
-    return [str(write_recipe(folder)), balanced, "training.precision=fp32", "training.rows_per_step=4"]
-
-
-@pytest.fixture(scope="module")
-def alone(folder, trials, arguments):
-    """A run of one process."""
-    run = folder / "alone"
-    assert trials.run([*arguments, f"output={run}"]).codes == [0]
-    return run
 
 
 def finished(trials, arguments, run, **how):
