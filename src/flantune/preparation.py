@@ -444,10 +444,10 @@ def tasks_of(choices: Sequence[TaskChoice], recipe: Recipe) -> tuple[Task, ...]:
     """
     from flantune.evaluation.metrics import metrics_of
 
-    code: dict[str, Any] = {"allow_code": recipe.allow_code}
-    if recipe.code_folder is not None:
-        code["code_folder"] = Path(recipe.code_folder)
-    tasks = tuple(find_task(choice.task, recipe.variables, **code) for choice in choices)
+    folder = None if recipe.code_folder is None else Path(recipe.code_folder)
+    tasks = tuple(
+        find_task(choice.task, recipe.variables, allow_code=recipe.allow_code, code_folder=folder) for choice in choices
+    )
     for task in tasks:
         metrics_of(task)
     return tasks

@@ -39,7 +39,7 @@ class _Root(torch.nn.Module):
         return stream_logits(self.model, stream)
 
 
-def shard(model: Any, name: str, ranks: Ranks, *, hybrid: bool, seed: int = 0) -> None:
+def shard(model: Any, name: str, ranks: Ranks, *, hybrid: bool, seed: int) -> None:
     """Leaves each rank its share of the model's weights; from then on all ranks compute together, or none does.
 
     Args:
