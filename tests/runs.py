@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flantune.cli import main
 from tiny import save_tiny_model
+from warm import warm_python
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "larch"]
 
@@ -72,12 +73,17 @@ output: {folder / "run"}
     return path
 
 
-def flantune(*arguments: object, cache: Path, threads: int = 1, **options) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in a process of its own, with a cache of its own; threads only delay tiny models."""
+def flantune(
+    *arguments: object, cache: Path, threads: int | None = None, **options
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own, with a cache of its own.
+
+    It is a warm one (see warm.py) of one thread, as more only delay tiny models; or a fresh one of so many threads.
+    """
     environment = {**os.environ, "FLANTUNE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "CI": "1"}
-    environment["OMP_NUM_THREADS"] = str(threads)
+    environment["OMP_NUM_THREADS"] = str(threads or 1)
     return subprocess.run(
-        [sys.executable, "-m", "flantune", *map(str, arguments)],
+        [sys.executable if threads else warm_python(), "-m", "flantune", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=environment,
