@@ -152,7 +152,38 @@ def fake_comparison() -> dict[str, Any]:
             "seen": {"tasks": 4, "base": 27.41, "tuned": 42.21, "difference": 14.8},
             "unseen": {"tasks": 3, "base": 31.62, "tuned": 41.24, "difference": 9.62},
         },
+        "forgetting": fake_forgetting(),
     }
+
+
+def fake_forgetting() -> dict[str, Any]:
+    """The part `forgetting` of comparison.json: answers to one unseen task have shrunk; hostile names."""
+    shown = [("starter/dialogue_title", "unseen", 31.4, 5.2, 4.9), ("starter/kept_behaviour", "kept", 29.8, 27.1, 25.3)]
+    shown += [
+        ("starter/dialogue_summary", "trained", 71.3, 24.6, 23.1),
+        (f"odd/{HOSTILE}", "trained", 12.0, 11.7, 12.2),
+    ]
+    drift = []
+    for task, group, base, tuned, references in shown:
+        shares = {"one_word": (0.0, 8.3), "empty": (1.7, 0.0), "unfinished": (15.0, 0.0), "refusals": (0.0, 0.0)}
+        for metric, (before, after) in {"words": (base, tuned), **shares}.items():
+            change = "no difference shown" if abs(after - before) < 4 else "rose" if after > before else "fell"
+            difference = after - before
+            drift.append(
+                {
+                    **{"task": task, "group": group, "metric": metric, "n": 60, "rows": 60, "p": 0.01},
+                    **{"unit": "words" if metric == "words" else "0-100", "p_adjusted": 0.04, "change": change},
+                    **{"base": before, "tuned": after, "difference": difference},
+                    "ci": [difference - 2, difference + 2],
+                    **({"references": references} if metric == "words" else {}),
+                }
+            )
+    text = {"metric": "plain_text", "text": f"notes {HOSTILE}.txt", "whole": False, "unit": "nats a token", "n": 60}
+    text |= {"tokens": 3098, "base": 3.208, "tuned": 3.297, "difference": 0.089, "ci": [0.061, 0.124]}
+    text |= {"p": 0.0001, "p_adjusted": 0.0011, "verdict": "worse", "perplexity": {"base": 24.73, "tuned": 27.03}}
+    told = f"Answers to dialogue_title: shorter (31.4 → 5.2 words, in references 4.9). {HOSTILE} Plain text: "
+    told += "less likely, 3.208 → 3.297 nats a token (perplexity 24.7 → 27.0)."
+    return {"summary": told, "drift": drift, "plain_text": text, "judged": {"tests": 11, "refusals": ["i cannot"]}}
 
 
 def fake_plan() -> dict[str, Any]:

@@ -84,7 +84,9 @@ def test_a_script_without_any_of_our_code_gives_the_same_numbers(run):
     assert "from flantune" not in text
     made = subprocess.run([sys.executable, script, run], capture_output=True, text=True, check=False)
     assert (made.returncode, made.stderr) == (0, "")
-    entries = json.loads((run / "comparison.json").read_text())["tasks"]
+    comparison = json.loads((run / "comparison.json").read_text())
+    lost = comparison["forgetting"]
+    entries = [*comparison["tasks"], *lost["drift"], {"task": "_plain_text", **lost["plain_text"]}]
     assert [line.split()[:4] for line in made.stdout.splitlines()] == [
         ["same", "near", entry["task"], entry["metric"]] for entry in entries
     ]

@@ -130,7 +130,7 @@ def test_a_model_is_not_asked_to_answer_where_only_the_right_answer_is_measured(
 
 
 def test_perplexities_of_other_tokens_are_not_compared(run, tmp_path):
-    for name in ("settings.json", "words.jsonl", "verdict.jsonl", "other.jsonl"):
+    for name in ("settings.json", "words.jsonl", "verdict.jsonl", "other.jsonl", "_plain_text.jsonl"):
         (tmp_path / name).write_bytes((run / "evaluation" / "tuned" / name).read_bytes())
     rows = rows_of(tmp_path / "other.jsonl")
     rows[2]["measured"]["perplexity"][1] += 1

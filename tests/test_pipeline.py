@@ -44,10 +44,12 @@ def test_a_run_leaves_the_files_of_the_design_and_nothing_else(run):
     assert files == [
         "comparison.json",
         "environment.json",
+        "evaluation/base/_plain_text.jsonl",
         "evaluation/base/other.jsonl",
         "evaluation/base/settings.json",
         "evaluation/base/verdict.jsonl",
         "evaluation/base/words.jsonl",
+        "evaluation/tuned/_plain_text.jsonl",
         "evaluation/tuned/other.jsonl",
         "evaluation/tuned/settings.json",
         "evaluation/tuned/verdict.jsonl",

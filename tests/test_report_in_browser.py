@@ -115,6 +115,24 @@ def scores(page: Any) -> tuple[float, float]:
     return float(base), float(tuned)
 
 
+def test_what_was_forgotten_stands_in_a_section_and_its_texts_stay_text(browser: Any, report: Path) -> None:
+    with watched(browser, report.as_uri()) as page:
+        section = page.locator("#forgetting")
+        assert section.locator(".tasks .who b").all_text_contents()[:4] == [
+            "knowledge",
+            "plain text",
+            "dialogue_title",
+            "kept_behaviour",
+        ]
+        assert section.text_content().count(BREAKOUT) == 3  # the sentence, the text's name, a task's name
+        assert section.locator("script, img").count() == 0
+        shorter = section.locator(".forms .line").first
+        assert "31.4 → 5.2" in shorter.text_content()
+        assert "cut at the length limit 15 → 0 %" in shorter.text_content()
+        page.locator('.rail a[href="#forgetting"]').click()
+        page.wait_for_url("**#forgetting")
+
+
 def test_a_link_leads_back_to_the_row_and_what_was_filtered(browser: Any, report: Path) -> None:
     with watched(browser, report.as_uri()) as page:
         page.locator("#answers-task").select_option(label="intent")
@@ -322,7 +340,7 @@ def test_what_is_made_and_parsed_at_opening_does_not_grow_with_the_predictions(b
         opened.append((elements, page.evaluate("window.parsed")))
         context.close()
     (few, few_parsed), (many, many_parsed) = opened
-    assert few == many < 3000
+    assert few == many < 3500
     assert few_parsed == many_parsed == 2  # the list of tasks, and the rows of the task that is shown
 
 

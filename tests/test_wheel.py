@@ -37,6 +37,7 @@ def test_the_wheel_holds_the_starter_collection_and_no_weights(wheel):
     for part in (
         "starter/quickstart.yaml",
         "starter/review_rating/train.jsonl",
+        "starter/plain_text.txt",
         "reporting/page/report.html.j2",
         "reporting/page/answers.js",
         "py.typed",

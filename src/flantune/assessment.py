@@ -39,7 +39,8 @@ def evaluated(
         listener: Who is told how far it is.
     """
     from flantune.evaluation.compare import row_scores
-    from flantune.evaluation.likelihood import measure_targets
+    from flantune.evaluation.likelihood import measure_targets, text_records
+    from flantune.evaluation.plain_text import read_plain_text
     from flantune.evaluation.predict import measure, predictions
     from flantune.evaluation.records import Side, task_answers, write_side
     from flantune.evaluation.sampling import repeated
@@ -58,6 +59,7 @@ def evaluated(
 
     chosen = evaluation_sets(recipe, trained, tasks_of(recipe.unseen, recipe))
     names = {task.name for task in trained}
+    text = read_plain_text(recipe.evaluation.plain_text, recipe.place("evaluation", "plain_text"))
     choice = recipe.model
     revision = choice.revision if model == choice.name or Path(model).is_dir() else None
     loaded = load_model(
@@ -72,6 +74,10 @@ def evaluated(
     shown = shown_solved(recipe, chosen, loaded.format) if baseline and recipe.evaluation.few_shot_baseline else []
     sets, shown = list(map(asked, chosen)), list(map(asked, shown))
     rows = sum(len(each.items) for each in (*sets, *shown))
+    if loaded.format.paired and text is not None:
+        text = None
+        if baseline:
+            listener.say("plain text is not measured: an encoder-decoder knows no likelihood of a text alone")
     listener.phase(f"evaluating {Path(model).name if Path(model).is_dir() else model}", rows)
     tasks = []
     kept: dict[str, Any] = {
@@ -94,6 +100,10 @@ def evaluated(
         for row, scores in zip(made, row_scores(questions.metrics, made), strict=True):
             row["scores"] = scores
         tasks.append(task_answers(questions, made, trained=questions.task.name in names))
+    records = None
+    if text is not None:
+        found_in: dict[str, Any] = {key: kept[key] for key in ("cache", "model_digest")}
+        records = text_records(loaded, text.paragraphs, **found_in)
     parameter = next(loaded.model.parameters())
     settings = {
         "model": model,
@@ -106,8 +116,9 @@ def evaluated(
         "resamples": recipe.evaluation.resamples,
         "margin": recipe.evaluation.margin,
         "seed": recipe.seed,
+        **({"plain_text": {"text": text.name, "whole": text.whole}} if text is not None else {}),
     }
-    side = Side(settings, tuple(tasks))
+    side = Side(settings, tuple(tasks), records)
     write_side(out, side)
     return side
 
@@ -126,6 +137,7 @@ def compared(run: Path) -> dict[str, Any]:
         FlantuneError: An answer is missing, or the two were not asked the same.
     """
     from flantune.evaluation.compare import compare
+    from flantune.evaluation.forgetting import forgetting
     from flantune.evaluation.records import read_side
 
     recipe = read_recipe(run)
@@ -133,7 +145,12 @@ def compared(run: Path) -> dict[str, Any]:
     ledger = (read_json(run / "plan.json") or {}).get("ledger") or {}
     by = resampling({**recipe.evaluation.model_dump(), "seed": recipe.seed})
     told = {"tuned": {"method": recipe.adapter.method}}
-    return compare(base, tuned, by, told=told, flagged=ledger.get("flagged"))
+    made = compare(base, tuned, by, told=told, flagged=ledger.get("flagged"))
+    return made | _where_found(forgetting(base, [tuned], by)[0])
+
+
+def _where_found(forgotten: dict[str, Any] | None) -> dict[str, Any]:
+    return {} if forgotten is None else {"forgetting": forgotten}
 
 
 def recomputed(run: Path) -> dict[str, Any]:
@@ -146,6 +163,8 @@ def recomputed(run: Path) -> dict[str, Any]:
     kept = read_json(run / "comparison.json")
     if kept is None:
         raise FlantuneError(f"nothing was compared yet; first: flantune compare {run}", run)
+    if "forgetting" not in kept:  # it was compared before this was looked at
+        made.pop("forgetting", None)
     for where, ours, theirs in _differing(made, kept):
         raise FlantuneError(
             f"{where} is {theirs} there, and {ours} from the kept answers; write it again: flantune compare {run}",
@@ -193,6 +212,7 @@ def compared_models(
         FlantuneError: Rows, prompts, decoding or another setting differ; or nothing says what to ask a model.
     """
     from flantune.evaluation.compare import compare_all
+    from flantune.evaluation.forgetting import forgetting
 
     if len(models) < 2:
         raise FlantuneError("give at least two models to compare, or one run")
@@ -209,7 +229,9 @@ def compared_models(
             kept_in = out / f"{number + 1}-{run_name(Path(model).name)}"
             kept = evaluated(asked, name, kept_in, baseline=number == 0, listener=listener)
         sides.append(kept.only(tasks) if tasks else kept)
-    made = compare_all(sides[0], sides[1:], resampling(sides[0].settings))
+    by = resampling(sides[0].settings)
+    found = zip(compare_all(sides[0], sides[1:], by), forgetting(sides[0], sides[1:], by), strict=True)
+    made = [each | _where_found(forgotten) for each, forgotten in found]
     write_json(out / "comparisons.json", made)
     return made
 

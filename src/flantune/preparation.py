@@ -184,6 +184,7 @@ def mix(recipe: Recipe, *, listener: Listener | None = None) -> Mixed:
     Raises:
         FlantuneError: Any mistake in recipe, tasks or rows.
     """
+    from flantune.evaluation.plain_text import read_plain_text
     from flantune.models.load import load_format
 
     listener = listener or Silent()
@@ -208,6 +209,7 @@ def mix(recipe: Recipe, *, listener: Listener | None = None) -> Mixed:
         )
     questions = evaluation_sets(recipe, trained, unseen)
     check_questions(questions, encoder)
+    read_plain_text(recipe.evaluation.plain_text, recipe.place("evaluation", "plain_text"))
     audited = _audited(recipe, members, questions, listener)
     rule = rule_of(recipe)
     if encoder.paired:

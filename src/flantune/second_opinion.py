@@ -116,8 +116,9 @@ def _judged(
 ) -> dict[str, Any]:
     """One row with what the judge said of it. Equal answers are a tie without being asked."""
     from flantune.evaluation.judging import ORDERS, outcome, question, said
+    from flantune.evaluation.predict import answer_text
 
-    texts = {"base": _text(base), "tuned": _text(tuned)}
+    texts = {"base": answer_text(base), "tuned": answer_text(tuned)}
     told = {
         "row": base["row"],
         "group": base["row"],
@@ -133,8 +134,3 @@ def _judged(
     words = [said(reply) for reply in replies]
     winner, how = outcome(words)
     return {**told, "winner": winner, "how": how, "said": words, "replies": replies}
-
-
-def _text(row: dict[str, Any]) -> str:
-    """All that the model said, also where a part of it is scored."""
-    return str(row.get("text", row["prediction"]))

@@ -57,7 +57,7 @@ def compare(
     """
     from flantune import assessment, pipeline
     from flantune.cli.console import console
-    from flantune.cli.show import print_comparison, print_json
+    from flantune.cli.show import print_comparison, print_forgetting, print_json
     from flantune.run_folder import recipe_of
 
     with console() as listener:
@@ -76,6 +76,8 @@ def compare(
             if len(models) > 1:
                 print(f"{each['tuned']['model']} (tuned) against {each['base']['model']} (base)")
             print_comparison(each)
+        if len(made) > 1:
+            print_forgetting(made)
         print(f"report: {Path(models[0]) / 'report.html'}" if len(models) == 1 else f"numbers: {out}/comparisons.json")
     lost = [entry for each in made for entry in each["tasks"] if entry["main"] and entry["verdict"] == "worse"]
     if fail_if is not None and lost:

@@ -42,6 +42,7 @@ def evaluate(
     from flantune.cli.console import console
     from flantune.cli.show import print_comparison, print_json, print_scores
     from flantune.evaluation.compare import scores
+    from flantune.evaluation.forgetting import plain_text_score
     from flantune.evaluation.records import read_side
     from flantune.evaluation.sample_logs import write_sample_logs
     from flantune.run_folder import recipe_of
@@ -66,9 +67,10 @@ def evaluate(
             side = assessment.evaluated(recipe_of(recipe), model, out, listener=listener)
     if samples is not None:
         write_sample_logs(samples, side)
-    told = scores(side, assessment.resampling(side.settings))
+    by = assessment.resampling(side.settings)
+    told, text = scores(side, by), plain_text_score(side, by)
     if json_:
-        print_json({"model": side.name, "tasks": told})
+        print_json({"model": side.name, "tasks": told, **({"plain_text": text} if text else {})})
         return
-    print_scores(told)
+    print_scores(told, text)
     print(f"predictions: {recompute or out}")

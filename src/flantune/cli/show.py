@@ -17,6 +17,18 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     out = Console(width=None if sys.stdout.isatty() else 100)
     out.print(comparison_table(comparison))
     out.print(safe(comparison["verdict"]), markup=False, highlight=False)
+    if "forgetting" in comparison:
+        out.print(safe(comparison["forgetting"]["summary"]), markup=False, highlight=False)
+
+
+def print_forgetting(comparisons: list[dict[str, Any]]) -> None:
+    """Several models side by side in what they may have forgotten."""
+    from rich.console import Console
+
+    from flantune.reporting.terminal import forgetting_table
+
+    if (table := forgetting_table(comparisons)) is not None:
+        Console(width=None if sys.stdout.isatty() else 100).print(table)
 
 
 def print_opinion(made: dict[str, Any]) -> None:
@@ -83,8 +95,8 @@ def print_prompts(prompts: list[dict[str, Any]]) -> None:
         Console().print(prompt_text(record), soft_wrap=True)
 
 
-def print_scores(scores: list[dict[str, Any]]) -> None:
-    """A line for each task and metric of one model."""
+def print_scores(scores: list[dict[str, Any]], text: dict[str, Any] | None = None) -> None:
+    """A line for each task and metric of one model, and one for the plain text."""
     width = max(len(entry["task"]) for entry in scores)
     for entry in scores:
         low, high = entry["ci"]
@@ -98,6 +110,12 @@ def print_scores(scores: list[dict[str, Any]]) -> None:
                 f"{'':<{width}}  generation {both['generation']:.2f}, choices {both['choices']:.2f}, "
                 f"gap {both['gap']:+.2f}  [{both['gap_ci'][0]:.2f}, {both['gap_ci'][1]:.2f}]"
             )
+    if text is not None:
+        low, high = text["ci"]
+        print(
+            f"plain text: {text['nats']:.3f} nats a token  [{low:.3f}, {high:.3f}], "
+            f"perplexity {text['perplexity']:.1f}, {text['n']} paragraphs"
+        )
 
 
 def print_json(value: Any) -> None:

@@ -71,6 +71,11 @@ def said(item: Item, answer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def answer_text(row: Prediction) -> str:
+    """All that the model said, also where a part of it is scored."""
+    return str(row.get("text", row["prediction"]))
+
+
 def answers_by(
     loaded: LoadedModel,
     questions: EvaluationSet,

@@ -18,6 +18,7 @@ from flantune.files import read_json_lines, write_json, write_json_lines
 Group = Literal["trained", "unseen", "kept"]
 KEPT = "kept_abilities"  # the cluster of tasks that ask whether something was forgotten
 SETTINGS = "settings.json"
+PLAIN_TEXT = "_plain_text.jsonl"  # no task's name begins so
 # What must be equal on both sides of a comparison, of the whole evaluation and of each row.
 ALIKE = ("system", "precision", "batch_tokens")
 ROW = ("row", "repeat", "template", "exemplars", "prompt", "references", "choices", "fields")
@@ -58,10 +59,13 @@ class Side:
     Attributes:
         settings: `model`, `identity`, `precision`, `device`, `system`, `batch_tokens` and so on, as in settings.json.
         tasks: In the order of the evaluation.
+        plain_text: How likely the model finds each paragraph of the plain text, as `likelihood.text_records` has it;
+            None where that was not measured.
     """
 
     settings: Mapping[str, Any]
     tasks: tuple[TaskAnswers, ...]
+    plain_text: Sequence[Prediction] | None = None
 
     @property
     def name(self) -> str:
@@ -69,7 +73,7 @@ class Side:
         return str(self.settings["model"])
 
     def only(self, tasks: Sequence[str]) -> Side:
-        """The same with some of the tasks.
+        """Some of the tasks, and nothing else.
 
         Raises:
             FlantuneError: One of them was not evaluated.
@@ -107,7 +111,9 @@ def task_answers(questions: EvaluationSet, rows: Sequence[Prediction], *, traine
 
 
 def write_side(folder: Path, side: Side) -> None:
-    """Writes `TASK.jsonl` for each task, and then `settings.json`."""
+    """Writes `TASK.jsonl` for each task, `_plain_text.jsonl` where there is any, and then `settings.json`."""
+    if side.plain_text is not None:
+        write_json_lines(folder / PLAIN_TEXT, list(side.plain_text))
     for it in side.tasks:
         write_json_lines(folder / f"{it.task}.jsonl", list(it.rows))
     told = [
@@ -151,7 +157,12 @@ def read_side(folder: Path) -> Side:
                 told.get("told", {}),
             )
         )
-    return Side(settings, tuple(tasks))
+    plain_text = None
+    if "plain_text" in settings:
+        if not (folder / PLAIN_TEXT).exists():
+            raise FlantuneError(f"{SETTINGS} names this file, which is missing; evaluate again", folder / PLAIN_TEXT)
+        plain_text = read_json_lines(folder / PLAIN_TEXT)
+    return Side(settings, tuple(tasks), plain_text)
 
 
 def paired(base: Side, other: Side) -> Side:
@@ -185,7 +196,7 @@ def paired(base: Side, other: Side) -> Side:
             if (other_said := theirs.told.get(name)) != said:
                 raise refuse(f'metric "{name}" of task {ours.task}', *map(_as_text, (said, other_said)))
         tasks.append(replace(theirs, rows=_in_order(ours, theirs, refuse)))
-    return Side(other.settings, tuple(tasks))
+    return Side(other.settings, tuple(tasks), other.plain_text)
 
 
 def _in_order(ours: TaskAnswers, theirs: TaskAnswers, refuse: Any) -> list[Prediction]:

@@ -122,6 +122,10 @@ class PromptFormat:
         """Ids of the answer and its end token."""
         return [*self.target_head, *self._plain(text), self.stop_ids[0]]
 
+    def text_ids(self, text: str) -> tuple[list[int], list[int]]:
+        """Ids that the tokenizer puts before any text (Llama's `<s>`; often none), and those of a text by itself."""
+        return self._added(text="a")[0], self._plain(text)
+
     def ids_of_all(self, prompts: Sequence[str], targets: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """`prompt_ids` and `target_ids` of many examples; the tokenizer reads all their texts at once."""
         texts = [text for text in (*prompts, *targets) if not isinstance(text, Conversation)]

@@ -50,6 +50,11 @@ class Evaluation(Strict):
         description="Whether tasks with answer_choices are answered both in writing and by the likeliest choice, and "
         "the gap is shown; the verdict is by the task's own `evaluate_by`.",
     )
+    plain_text: bool | str = Field(
+        True,
+        description="Text whose likelihood is compared, to see what was forgotten: true for the package's 60 short "
+        "paragraphs of English, the path of a text file of your own, or false for none.",
+    )
     batch_tokens: int = Field(8192, ge=64, description="Prompt tokens computed at once.")
     resamples: int = Field(9999, ge=99, description="Bootstrap resamples and random flips.")
     margin: float | None = Field(

@@ -114,11 +114,14 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
         path = Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
         return str((folder / path).resolve()) if looks_like_path else text
 
-    model, mixture, code = recipe.model, recipe.mixture, recipe.code_folder
+    model, mixture, code, evaluation = recipe.model, recipe.mixture, recipe.code_folder, recipe.evaluation
     if code is not None or recipe.allow_code:
         code = str((folder / (code or "")).resolve())
     if mixture.replay is not None:
         mixture = mixture.model_copy(update={"replay": placed(mixture.replay)})
+    if isinstance(evaluation.plain_text, str):
+        own = str((folder / Path(evaluation.plain_text).expanduser()).resolve())
+        evaluation = evaluation.model_copy(update={"plain_text": own})
     if (folder / model.name).is_dir():
         model = model.model_copy(update={"name": str((folder / model.name).resolve())})
     return recipe.model_copy(
@@ -128,6 +131,7 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
             "mixture": mixture,
             "variables": {key: variable(text) for key, text in recipe.variables.items()},
             "model": model,
+            "evaluation": evaluation,
             "code_folder": code,
         }
     )

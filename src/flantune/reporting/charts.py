@@ -96,10 +96,13 @@ def axis(scale: Axis, *, signed: bool = False) -> Markup:
     return Markup(f'<svg class="axis" height="18" aria-hidden="true">{labels}</svg>')
 
 
-def dumbbell(entry: Mapping[str, Any], scale: Axis) -> Markup:
-    """Base (hollow) to tuned (full) on a scale."""
+def dumbbell(entry: Mapping[str, Any], scale: Axis, *, reference: float | None = None) -> Markup:
+    """Base (hollow) to tuned (full) on a scale; a stroke where a third value lies."""
     unit, marks = entry["unit"], _grid(scale)
     base, tuned = entry["base"], entry["tuned"]
+    if finite(reference):
+        x = scale.at(reference)
+        marks += f'<line class="reference" x1="{x:.2f}%" x2="{x:.2f}%" y1="22%" y2="78%"/>'
     if finite(base) and finite(tuned):
         left, right = scale.at(base), scale.at(tuned)
         marks += f'<line class="link" x1="{left:.2f}%" x2="{right:.2f}%" y1="50%" y2="50%"/>'
@@ -109,6 +112,7 @@ def dumbbell(entry: Mapping[str, Any], scale: Axis) -> Markup:
         marks += _label(left, outward, "base-label", score(base, unit))
         marks += _label(right, -outward, "tuned-label", score(tuned, unit))
     said = f"{entry['metric']}: base {score(base, unit)}, tuned {score(tuned, unit)}"
+    said += f", reference {score(reference, unit)}" if finite(reference) else ""
     return _row(said, marks)
 
 

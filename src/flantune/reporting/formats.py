@@ -23,8 +23,8 @@ def finite(value: Any) -> TypeGuard[float]:
 
 
 def decimals(unit: str) -> int:
-    """Scores from 0 to 100 are told to a tenth, all others to a hundredth."""
-    return 1 if unit == "0-100" else 2
+    """Scores from 0 to 100 and words are told to a tenth, nats to a thousandth, all others to a hundredth."""
+    return {"0-100": 1, "words": 1, "nats a token": 3}.get(unit, 2)
 
 
 def score(value: float | None, unit: str) -> str:

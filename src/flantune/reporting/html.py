@@ -18,6 +18,7 @@ from flantune.files import write_text
 from flantune.reporting import formats
 from flantune.reporting.answers import answers_view
 from flantune.reporting.curves import training_view
+from flantune.reporting.forgetting import forgetting_view
 from flantune.reporting.formats import SYMBOLS, short_task, visible
 from flantune.reporting.ledger import ledger_view
 from flantune.reporting.mixture_view import mixture_view
@@ -148,6 +149,7 @@ def _view(run: Path, comparison: Mapping[str, Any]) -> dict[str, Any]:
         "tuned": model_name(comparison["tuned"]),
         "symbols": SYMBOLS | {"equivalent": "="},  # the wide sign of the terminal is in few fonts
         **verdict_view(comparison),
+        "forgetting": forgetting_view(comparison),
         "training": training_view(
             read_json_lines(run / "metrics.jsonl"),
             [entry["task"] for entry in mains],

@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from flantune.reporting.forgetting import SHARES, forms_by_task
 from flantune.reporting.formats import (
     GROUPS,
     SYMBOLS,
@@ -66,6 +67,8 @@ def model_card(
         _results(comparison),
         _reading(comparison),
     ]
+    if forgotten := comparison.get("forgetting"):
+        parts += ["## Forgetting", escape(forgotten["summary"]), _forgetting(forgotten)]
     if opinion is not None:
         parts += ["## Second opinion", escape(opinion_in_short(opinion))]
     if plan is not None:
@@ -201,6 +204,26 @@ def _reading(comparison: Mapping[str, Any]) -> str:
         "both are equal."
     )
     return " ".join(told)
+
+
+def _forgetting(made: Mapping[str, Any]) -> str:
+    """The form of answers on tasks that were not trained; what the numbers are."""
+    held = [entry for entry in made["drift"] if entry["group"] != "trained"]
+    told = []
+    if held:
+        rows = []
+        for forms in forms_by_task(held):
+            words = forms["words"]
+            shares = [f"{forms[key]['base']:.0f} → {forms[key]['tuned']:.0f} %" for key in SHARES]
+            lengths = [score(words[key], "words") for key in ("base", "tuned", "references")]
+            rows.append((escape(short_task(words["task"])), *lengths, *shares))
+        head = ("task", "words, base", "words, tuned", "words, references", *SHARES.values())
+        told.append(_markdown_table(head, rows, right=range(1, len(head))))
+        told.append("Of answers in free text to tasks that were not trained; a refusal is known by how it begins.")
+    if (text := made["plain_text"]) is not None:
+        changed = f"{change(text['difference'], text['unit'])} {interval(text['ci'], text['unit'])}"
+        told.append(escape(f"Plain text ({text['text']}, {plural(text['n'], 'paragraph')}): {changed} nats a token."))
+    return "\n\n".join(told)
 
 
 def _mixture(plan: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 from flantune.reporting.formats import (
     BIDI,
     GROUPS,
+    NOTHING,
     SYMBOLS,
     change,
     count,
@@ -103,6 +104,45 @@ def _add_scorers(table: Table, entry: Mapping[str, Any]) -> None:
         label = name if name == "gap" else f"by {name}"
         cells = (Text(told(side[name], unit), style="dim") for side in sides)
         table.add_row(Padding(Text(label, style="dim"), (0, 0, 0, 4)), Text(""), Text(""), *cells)
+
+
+def forgetting_table(comparisons: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Several models against one, a line each: kept abilities, the form of their answers, plain text.
+
+    Where no kept ability is answered in free text, it is the form of answers to unseen tasks. None where nothing of it
+    was measured.
+    """
+    found = [each.get("forgetting") for each in comparisons]
+    if not any(found):
+        return None
+    kept = [entry["task"] for entry in main_metrics(comparisons[0], "kept")]
+    held = [it for it in (found[0] or {"drift": []})["drift"] if it["group"] != "trained"]
+    held = [it for it in held if it["group"] == "kept"] or held
+    forms = [(it["task"], it["metric"]) for it in held if it["metric"] in ("words", "one_word", "refusals")]
+    table = _table("what was forgotten, side by side; ▲ ▼: better or worse than the first; ↑ ↓: a change is shown")
+    names = {"words": "words", "one_word": "one word, %", "refusals": "refusals, %"}
+    titles = [*map(short_task, kept), *(f"{short_task(task)}, {names[form]}" for task, form in forms)]
+    for title in ("model", *titles, "plain text, nats a token"):
+        table.add_column(_cell(title), overflow="fold")
+
+    def cell(side: str, entry: Mapping[str, Any] | None) -> Text:
+        if entry is None:
+            return Text(NOTHING)
+        said = "" if side == "base" else entry.get("change") or entry.get("verdict", "")
+        mark = {"better": " ▲", "worse": " ▼", "rose": " ↑", "fell": " ↓"}.get(said, "")
+        return Text(f"{score(entry[side], entry['unit'])}{mark}")
+
+    def line(side: str, comparison: Mapping[str, Any]) -> None:
+        lost = comparison.get("forgetting") or {"drift": [], "plain_text": None}
+        mains = {entry["task"]: entry for entry in main_metrics(comparison, "kept")}
+        drift = {(entry["task"], entry["metric"]): entry for entry in lost["drift"]}
+        entries = [*map(mains.get, kept), *map(drift.get, forms), lost["plain_text"]]
+        table.add_row(Text(_cell(comparison[side]["model"])), *(cell(side, entry) for entry in entries))
+
+    line("base", comparisons[0])
+    for each in comparisons:
+        line("tuned", each)
+    return table
 
 
 def plan_table(plan: Mapping[str, Any]) -> Table:
