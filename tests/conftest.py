@@ -40,6 +40,22 @@ def rows_of_tests(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def all_early(request, tmp_path_factory):
+    """By module, what begins with the first test; see early.py."""
+    modules = dict.fromkeys(item.module for item in request.session.items if hasattr(item.module, "begin_early"))
+    begun = {module: module.begin_early(tmp_path_factory.mktemp("early")) for module in modules}
+    yield begun
+    for process in begun.values():
+        process.stop()
+
+
+@pytest.fixture(scope="module")
+def early(request, all_early):
+    """What the module's `begin_early` returned."""
+    return all_early[request.module]
+
+
 @pytest.fixture(scope="module")
 def trials(folder):
     """Runs of a module, below its own `folder`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from flantune.cli import main
@@ -73,17 +72,12 @@ output: {folder / "run"}
     return path
 
 
-def flantune(
-    *arguments: object, cache: Path, threads: int | None = None, **options
-) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in a process of its own, with a cache of its own.
-
-    It is a warm one (see warm.py) of one thread, as more only delay tiny models; or a fresh one of so many threads.
-    """
+def flantune(*arguments: object, cache: Path, **options) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own, with a cache of its own; a warm process: see warm.py."""
     environment = {**os.environ, "FLANTUNE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "CI": "1"}
-    environment["OMP_NUM_THREADS"] = str(threads or 1)
+    environment["OMP_NUM_THREADS"] = "1"  # more only delay tiny models
     return subprocess.run(
-        [sys.executable if threads else warm_python(), "-m", "flantune", *map(str, arguments)],
+        [warm_python(), "-m", "flantune", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=environment,

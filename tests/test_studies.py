@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from itertools import product
 
@@ -26,6 +25,7 @@ from flantune.study_plan import data_runs, method_runs, seed_runs, transfer_runs
 from flantune.study_results import answer, transfer_result
 from flantune.study_seeds import effect, seeds_result
 from runs import flantune, write_recipe
+from warm import warm_python
 
 
 def three_tasks(tmp_path):
@@ -228,7 +228,7 @@ def test_a_study_goes_on_after_a_kill_names_what_did_not_fit_and_keeps_finished_
     assert json.loads(none.stdout)["missing"] == ["base", "full", "lora"], none.stderr
     environment = {**os.environ, "FLANTUNE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "flantune", *map(str, asked)],
+        [warm_python(), "-m", "flantune", *map(str, asked)],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -263,7 +263,7 @@ def test_a_study_that_is_stopped_stops_the_run_in_progress_once_it_is_saved(tmp_
     recipe, cache, out = write_recipe(tmp_path), tmp_path / "cache", tmp_path / "study"
     asked = ("study", "methods", recipe, "training.draws=4000", "training.checkpoint_every=1", "--out", out)
     environment = {**os.environ, "FLANTUNE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "flantune", *map(str, asked)]
+    command = [warm_python(), "-m", "flantune", *map(str, asked)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     checkpoints = out / "runs" / "full" / "checkpoints"
     while not list(checkpoints.glob("step-*")) and process.poll() is None:
