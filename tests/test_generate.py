@@ -174,12 +174,28 @@ def test_500_prompts_have_the_same_text_in_batches_of_1_3_and_32_and_in_the_libr
             batch = order[first : first + rows]
             made = generate(loaded, [prompts[i] for i in batch], max_new_tokens=longest, batch_tokens=1_000_000)
             assert made == [one[i] for i in batch]
+    # Batches that are read one after the other grow together, and each that is finished makes room for the next.
+    assert generate(loaded, prompts, max_new_tokens=longest, batch_tokens=150) == one
     rules: dict[str, Any] = {"do_sample": False, "max_new_tokens": longest, "eos_token_id": stops, "pad_token_id": 0}
     for ids, answer in list(zip(prompts, one, strict=True))[::5]:
         given = torch.tensor([ids])
         made = plain.generate(given, attention_mask=torch.ones_like(given), **rules)[0]
         new = made[1 if paired else len(ids) :].tolist()
         assert answer.text == form.text(new[:-1] if new[-1] in stops else new)
+
+
+@pytest.mark.parametrize("room", [0, 2**30])
+@pytest.mark.parametrize("family", FAMILIES | MORE_FAMILIES)
+def test_what_grows_beside_an_answer_does_not_change_it(family, room, monkeypatch):
+    monkeypatch.setattr("flantune.evaluation.generate.GROWING_BYTES", room)
+    model = outspoken(family, register())
+    form = PromptFormat(tiny_tokenizer(), "", (7,), paired=model.config.is_encoder_decoder)
+    loaded = LoadedModel(model, form, family, family)
+    prompts = [ids for ids, _, _ in examples(seed=5, count=12)]
+    alone = [generate(loaded, [ids], max_new_tokens=8)[0] for ids in prompts]
+    steps: list[int] = []
+    assert generate(loaded, prompts, max_new_tokens=8, batch_tokens=40, progress=steps.append) == alone
+    assert sum(steps) == len(prompts)
 
 
 def first_logits(model: Any, prompts: list[list[int]]) -> torch.Tensor:

@@ -1,12 +1,15 @@
 """Answers of a model: generation, greedy or sampled, and log-likelihood of choices.
 
-Prompts of a batch run as one stream without padding, what several begin with once; then one token a row, finished rows
-leaving the batch. Batches hold prompts of like length. A row's answer does not depend on its batch, up to the rounding
-of matrix products: in float32 the texts are the same for any batch size.
+Prompts of a batch run as one stream without padding, what several begin with once. Batches hold prompts of like length.
+Then answers grow by one token a row: those of several batches together, as many as memory is set aside for, since a
+matrix product of many rows takes less time a row. Finished rows leave, and where that makes room the next batch is
+read (continuous batching: Yu et al. 2022, "Orca"). A row's answer does not depend on what grows beside it, up to the
+rounding of matrix products: in float32 the texts are the same for any batch size.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor
 
 from flantune.evaluation.encoded_prompts import EncodedPrompts
-from flantune.evaluation.kv_store import KeyValueStore
+from flantune.evaluation.kv_store import JoinedStores, KeyValueStore
 from flantune.evaluation.sampling import Sampler
 from flantune.evaluation.unpacked_answers import UnpackedAnswers
 from flantune.models.load import LoadedModel
@@ -27,6 +30,8 @@ from flantune.models.unpacked import layout_of
 Store = KeyValueStore | EncodedPrompts | UnpackedAnswers
 Progress = Callable[[int], None]
 SHARES = "flantune_shares_prefixes"
+GROWING_ROWS = 256  # answers that grow together; more rows are hardly quicker
+GROWING_BYTES = 2**30  # of the keys and values that they keep, unless one batch alone takes more
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,9 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int, *, equal: bool 
         yield batch
 
 
-def _run(model: Any, ids: Tensor, positions: Tensor, keep: Tensor, store: KeyValueStore, **segments: Tensor) -> Tensor:
+def _run(
+    model: Any, ids: Tensor, positions: Tensor, keep: Tensor, store: KeyValueStore | JoinedStores, **segments: Tensor
+) -> Tensor:
     """(len(keep), vocabulary) logits. segments: lengths and parents of a stream; nothing for one token a row."""
     device = next(model.parameters()).device
     return model(
@@ -98,7 +105,7 @@ def _shares(model: Any) -> bool:
     return model.__dict__[SHARES]
 
 
-def _step(model: Any, store: Store, tokens: Tensor) -> Tensor:
+def _step(model: Any, store: Store | JoinedStores, tokens: Tensor) -> Tensor:
     """One token a row; returns the logits (B, vocabulary) after it."""
     if isinstance(store, EncodedPrompts | UnpackedAnswers):
         return store.step(tokens)
@@ -130,40 +137,92 @@ def generate(
         each_token: Called after each token with the prompt's number and all tokens of its answer so far.
         sampler: Draws the tokens of each prompt's answer; the likeliest are taken by default.
     """
-    model, ends = loaded.model, set(loaded.format.stop_ids)
+    model, head = loaded.model, loaded.format.target_head
     answers: list[Answer | None] = [None] * len(prompts)
     unpacked = layout_of(model) != "packed"
-    for batch in batches_by_length([len(prompt) for prompt in prompts], batch_tokens, equal=unpacked):
-        head = loaded.format.target_head
-        store, logits = _prefill(model, [prompts[i] for i in batch], len(head) + max_new_tokens)
-        for token in head:  # every answer of the model begins so: it is not asked
-            logits = _step(model, store, torch.full((len(batch),), token))
-        live = list(batch)
-        written: dict[int, list[int]] = {i: [] for i in batch}
-        for count in range(1, max_new_tokens + 1):
-            tokens = (logits.argmax(-1) if sampler is None else sampler.tokens(logits, live, count)).cpu()
-            going = []
-            for place, (number, token) in enumerate(zip(live, tokens.tolist(), strict=True)):
-                if token in ends:
-                    answers[number] = Answer(loaded.format.text(written[number]), True)
-                    continue
-                written[number].append(token)
-                if each_token is not None:
-                    each_token(number, written[number])
-                if count == max_new_tokens:
-                    answers[number] = Answer(loaded.format.text(written[number]), False)
-                else:
-                    going.append(place)
-            progress(len(live) - len(going))
-            if not going:
-                break
-            if len(going) < len(live):
-                kept = torch.tensor(going)
-                live = [live[i] for i in going]
-                tokens = tokens[kept]
-                store.select(kept)
-            logits = _step(model, store, tokens)
+    room = len(head) + max_new_tokens
+    waiting = deque(batches_by_length([len(prompt) for prompt in prompts], batch_tokens, equal=unpacked))
+    growing: list[_Growing] = []
+    while waiting or growing:
+        while waiting and _fits(growing, len(waiting[0]), len(prompts[waiting[0][0]]) + room):
+            batch = waiting.popleft()
+            store, logits = _prefill(model, [prompts[i] for i in batch], room)
+            for token in head:  # every answer of the model begins so: it is not asked
+                logits = _step(model, store, torch.full((len(batch),), token))
+            growing.append(_Growing(store, batch, [[] for _ in batch], logits))
+        for batch in growing:
+            finished = batch.grow(loaded, max_new_tokens, sampler, each_token)
+            for number, answer in finished:
+                answers[number] = answer
+            progress(len(finished))
+        growing = [batch for batch in growing if batch.live]
+        if growing:
+            _step_all(model, growing)
     return [answer for answer in answers if answer is not None]
+
+
+@dataclass
+class _Growing:
+    """Answers to the prompts of one batch that are not finished; all of them have the same number of tokens.
+
+    Attributes:
+        store: What is kept of the prompts and the tokens.
+        live: (B,), numbers of the prompts.
+        written: (B,), tokens of each answer so far.
+        logits: (B, vocabulary) of the next token.
+    """
+
+    store: Store
+    live: list[int]
+    written: list[list[int]]
+    logits: Tensor
+
+    def grow(
+        self,
+        loaded: LoadedModel,
+        longest: int,
+        sampler: Sampler | None,
+        each_token: Callable[[int, Sequence[int]], None] | None,
+    ) -> list[tuple[int, Answer]]:
+        """Adds a token to each answer; those that are finished by it leave, and are returned with their numbers."""
+        place = len(self.written[0]) + 1
+        tokens = self.logits.argmax(-1) if sampler is None else sampler.tokens(self.logits, self.live, place)
+        going, finished = [], []
+        for row, (number, ids, token) in enumerate(zip(self.live, self.written, tokens.tolist(), strict=True)):
+            ended = token in loaded.format.stop_ids
+            if not ended:
+                ids.append(token)
+                if each_token is not None:
+                    each_token(number, ids)
+            if ended or place == longest:
+                finished.append((number, Answer(loaded.format.text(ids), ended)))
+            else:
+                going.append(row)
+        if finished:
+            self.live, self.written = [self.live[row] for row in going], [self.written[row] for row in going]
+            if going:
+                self.store.select(torch.tensor(going))
+        return finished
+
+
+def _fits(growing: Sequence[_Growing], rows: int, capacity: int) -> bool:
+    """Whether `rows` more answers, of so many places each, may grow beside these."""
+    if not growing:
+        return True
+    stores = [batch.store for batch in growing if isinstance(batch.store, KeyValueStore)]
+    if len(stores) < len(growing) or rows + sum(len(batch.live) for batch in growing) > GROWING_ROWS:
+        return False
+    size = stores[0].nbytes / stores[0].places
+    return sum(store.nbytes for store in stores) + rows * capacity * size <= GROWING_BYTES
+
+
+def _step_all(model: Any, growing: Sequence[_Growing]) -> None:
+    """Computes the next logits of all answers, together."""
+    stores = [batch.store for batch in growing if isinstance(batch.store, KeyValueStore)]
+    store = growing[0].store if len(growing) == 1 else JoinedStores(stores)
+    logits = _step(model, store, torch.tensor([ids[-1] for batch in growing for ids in batch.written]))
+    for batch, own in zip(growing, logits.split([len(batch.live) for batch in growing]), strict=True):
+        batch.logits = own
 
 
 @torch.inference_mode()

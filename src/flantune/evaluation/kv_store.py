@@ -37,6 +37,16 @@ class KeyValueStore:
                 row[:, : len(places)] = flat[:, places.to(flat.device)]
             store[layer] = rows
 
+    @property
+    def places(self) -> int:
+        """Tokens that there is room for, in all rows together."""
+        return len(self.lengths) * self.capacity
+
+    @property
+    def nbytes(self) -> int:
+        """Of all keys and values, with the room for more."""
+        return sum(kept.nbytes for kept in (*self.keys.values(), *self.values.values()))
+
     def begin_step(self) -> None:
         """Prepares the mask of one decoding step: every row sees its own tokens and the new one."""
         self.decoding = True
@@ -78,3 +88,39 @@ class KeyValueStore:
         self.keys = {layer: kept[rows.to(kept.device)] for layer, kept in self.keys.items()}
         self.values = {layer: kept[rows.to(kept.device)] for layer, kept in self.values.items()}
         self.lengths = self.lengths[rows]
+
+
+class JoinedStores:
+    """Several stores whose rows take a decoding step together: each attends to its own, the rest of a layer is shared.
+
+    Args:
+        stores: In the order of the rows.
+    """
+
+    decoding = True
+
+    def __init__(self, stores: Sequence[KeyValueStore]) -> None:
+        self.stores = stores
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,), tokens of each row."""
+        return torch.cat([store.lengths for store in self.stores])
+
+    def begin_step(self) -> None:
+        """See `KeyValueStore`."""
+        for store in self.stores:
+            store.begin_step()
+
+    def end_step(self) -> None:
+        """See `KeyValueStore`."""
+        for store in self.stores:
+            store.end_step()
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int, softcap: float
+    ) -> Tensor:
+        """One token a row. query: (H, B, D), key and value: (K, B, D) -> (B, H, D)."""
+        sizes = [len(store.lengths) for store in self.stores]
+        parts = zip(query.split(sizes, 1), key.split(sizes, 1), value.split(sizes, 1), self.stores, strict=True)
+        return torch.cat([store.attend(layer, q, k, v, scale, window, softcap) for q, k, v, store in parts])
