@@ -46,11 +46,12 @@ def scroll(page: Any, place: str) -> None:
 
 
 def of_report(browser: Any, address: str, out: Path) -> None:
-    """The report: its first screen, wide, dark and narrow, and the answers side by side."""
+    """The report: its first screen, wide, dark and narrow, what was forgotten, and the answers side by side."""
     for name, size, scheme, place in (
         ("report-1440", WIDE, "light", "body"),
         ("report-1440-dark", WIDE, "dark", "body"),
         ("report-390", NARROW, "light", "body"),
+        ("report-forgetting-1440", WIDE, "light", "#forgetting"),
         ("report-answers-1440", WIDE, "light", "#answers"),
     ):
         page = browser.new_page(viewport=size, color_scheme=scheme)
