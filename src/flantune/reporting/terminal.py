@@ -107,7 +107,7 @@ def _add_scorers(table: Table, entry: Mapping[str, Any]) -> None:
 
 
 def forgetting_table(comparisons: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Several models against one, a line each: kept abilities, the form of their answers, plain text.
+    """Several models against one, a column each: kept abilities, the form of their answers, plain text.
 
     Where no kept ability is answered in free text, it is the form of answers to unseen tasks. None where nothing of it
     was measured.
@@ -120,10 +120,14 @@ def forgetting_table(comparisons: Sequence[Mapping[str, Any]]) -> Table | None:
     held = [it for it in held if it["group"] == "kept"] or held
     forms = [(it["task"], it["metric"]) for it in held if it["metric"] in ("words", "one_word", "refusals")]
     table = _table("what was forgotten, side by side; ▲ ▼: better or worse than the first; ↑ ↓: a change is shown")
-    names = {"words": "words", "one_word": "one word, %", "refusals": "refusals, %"}
+    names = {"words": "words", "one_word": "% one word", "refusals": "% refusals"}
     titles = [*map(short_task, kept), *(f"{short_task(task)}, {names[form]}" for task, form in forms)]
-    for title in ("model", *titles, "plain text, nats a token"):
-        table.add_column(_cell(title), overflow="fold")
+
+    def entries(comparison: Mapping[str, Any]) -> list[Mapping[str, Any] | None]:
+        lost = comparison.get("forgetting") or {"drift": [], "plain_text": None}
+        mains = {entry["task"]: entry for entry in main_metrics(comparison, "kept")}
+        drift = {(entry["task"], entry["metric"]): entry for entry in lost["drift"]}
+        return [*map(mains.get, kept), *map(drift.get, forms), lost["plain_text"]]
 
     def cell(side: str, entry: Mapping[str, Any] | None) -> Text:
         if entry is None:
@@ -132,16 +136,13 @@ def forgetting_table(comparisons: Sequence[Mapping[str, Any]]) -> Table | None:
         mark = {"better": " ▲", "worse": " ▼", "rose": " ↑", "fell": " ↓"}.get(said, "")
         return Text(f"{score(entry[side], entry['unit'])}{mark}")
 
-    def line(side: str, comparison: Mapping[str, Any]) -> None:
-        lost = comparison.get("forgetting") or {"drift": [], "plain_text": None}
-        mains = {entry["task"]: entry for entry in main_metrics(comparison, "kept")}
-        drift = {(entry["task"], entry["metric"]): entry for entry in lost["drift"]}
-        entries = [*map(mains.get, kept), *map(drift.get, forms), lost["plain_text"]]
-        table.add_row(Text(_cell(comparison[side]["model"])), *(cell(side, entry) for entry in entries))
-
-    line("base", comparisons[0])
-    for each in comparisons:
-        line("tuned", each)
+    table.add_column("", no_wrap=True)
+    columns = []
+    for side, comparison in (("base", comparisons[0]), *(("tuned", each) for each in comparisons)):
+        table.add_column(_cell(comparison[side]["model"]), overflow="fold")
+        columns.append([cell(side, entry) for entry in entries(comparison)])
+    for title, *cells in zip((*titles, "plain text, nats a token"), *columns, strict=True):
+        table.add_row(_cell(title), *cells)
     return table
 
 
