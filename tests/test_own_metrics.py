@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,12 +86,13 @@ def test_its_numbers_follow_from_the_kept_files_without_its_code(run, folder, mo
 
 
 def test_scores_by_two_versions_of_it_are_not_compared(run, tmp_path):
-    settings = json.loads((run / "evaluation" / "tuned" / "settings.json").read_text())
+    other = tmp_path / "other"
+    shutil.copytree(run / "evaluation" / "tuned", other)
+    settings = json.loads((other / "settings.json").read_text())
     settings["tasks"][0]["told"]["house_style:sentence_words"]["signature"] = "v2"
-    (tmp_path / "styled.jsonl").write_bytes((run / "evaluation" / "tuned" / "styled.jsonl").read_bytes())
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    (other / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(FlantuneError, match='metric "house_style:sentence_words" of task styled differs'):
-        compared_models([str(run), str(tmp_path)], out=tmp_path / "out")
+        compared_models([str(run), str(other)], out=tmp_path / "out")
 
 
 def test_a_resolved_recipe_names_the_folder_of_its_code_from_anywhere(run, folder):
