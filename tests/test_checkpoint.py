@@ -216,7 +216,8 @@ def test_where_all_are_damaged_nothing_is_trained(tmp_path):
     with pytest.raises(FlantuneError) as refused:
         reading.restore()
     assert str(refused.value) == (
-        f"{tmp_path / 'c'}: no checkpoint is whole; delete this folder to train from the start"
+        f"{tmp_path / 'c'}: no checkpoint can be read as it was written; if the disk failed for a moment, start again; "
+        "else delete this folder to train from the start"
     )
 
 

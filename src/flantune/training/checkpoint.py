@@ -204,15 +204,17 @@ class Checkpoints:
         """
         if not self._sharded and not self._ranks.first:
             return None
-        found = self._agreed(self._all)
-        for path in reversed(found):
+        damaged: list[Path] = []
+        for path in reversed(self._agreed(self._all)):
             record = self._agreed(partial(self._record, path))
             if record is not None and self._is_whole(path, record["files"]):
+                for each in damaged:
+                    self._report(f"warning: {each}: the checkpoint is damaged; going on from the one before")
                 return self._restored(path, record, weights or {})
-            self._report(f"warning: {path}: the checkpoint is damaged; going on from the one before")
-        if found:
-            remedy = "no checkpoint is whole; delete this folder to train from the start"
-            raise self._once(FlantuneError(remedy, self.folder))
+            damaged.append(path)
+        if damaged:
+            remedy = "if the disk failed for a moment, start again; else delete this folder to train from the start"
+            raise self._once(FlantuneError(f"no checkpoint can be read as it was written; {remedy}", self.folder))
         return None
 
     def _agreed(self, find: Callable[[], T]) -> T:
