@@ -66,7 +66,7 @@ def statistics(name: str, rows: list[dict[str, Any]]) -> Any:
     """(n, k) numbers, and the function that makes a score of their sums."""
     if name in ("perplexity", "plain_text"):
         of = [r["measured"][name] if "measured" in r else [r["nats"], r["tokens"]] for r in rows]
-        return np.array(of), lambda sums: (np.exp if name == "perplexity" else abs)(sums[..., 0] / sums[..., 1])
+        return np.array(of), lambda sums: (np.exp if name == "perplexity" else np.asarray)(sums[..., 0] / sums[..., 1])
     if name == "bleu":
         of = [BLEU._extract_corpus_statistics([r["prediction"]], [[x] for x in r["references"]])[0] for r in rows]
         score = lambda one: BLEU._compute_score_from_stats([round(x) for x in one]).score  # noqa: E731

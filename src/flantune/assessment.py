@@ -102,8 +102,7 @@ def evaluated(
         tasks.append(task_answers(questions, made, trained=questions.task.name in names))
     records = None
     if text is not None:
-        found_in: dict[str, Any] = {key: kept[key] for key in ("cache", "model_digest")}
-        records = text_records(loaded, text.paragraphs, **found_in)
+        records = text_records(loaded, text.paragraphs, cache=kept["cache"], model_digest=identity)
     parameter = next(loaded.model.parameters())
     settings = {
         "model": model,

@@ -212,8 +212,8 @@ def _fits(growing: Sequence[_Growing], rows: int, capacity: int) -> bool:
     stores = [batch.store for batch in growing if isinstance(batch.store, KeyValueStore)]
     if len(stores) < len(growing) or rows + sum(len(batch.live) for batch in growing) > GROWING_ROWS:
         return False
-    size = stores[0].nbytes / stores[0].places
-    return sum(store.nbytes for store in stores) + rows * capacity * size <= GROWING_BYTES
+    of_token = stores[0].nbytes / (len(stores[0].lengths) * stores[0].capacity)
+    return sum(store.nbytes for store in stores) + rows * capacity * of_token <= GROWING_BYTES
 
 
 def _step_all(model: Any, growing: Sequence[_Growing]) -> None:

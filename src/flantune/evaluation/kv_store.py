@@ -38,11 +38,6 @@ class KeyValueStore:
             store[layer] = rows
 
     @property
-    def places(self) -> int:
-        """Tokens that there is room for, in all rows together."""
-        return len(self.lengths) * self.capacity
-
-    @property
     def nbytes(self) -> int:
         """Of all keys and values, with the room for more."""
         return sum(kept.nbytes for kept in (*self.keys.values(), *self.values.values()))
