@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from flantune.cli import main
 from tiny import save_tiny_model
 from warm import warm_python
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty", "knoll", "larch"]
+# Changes of a tiny recipe with which it learns a little: base and tuned answer some rows alike and others not.
+LEARNING = ("training.draws=256", "training.learning_rate=1e-2", "training.precision=fp32")
 
 
 def write_task(folder: Path, name: str, *, rows: int = 40, metrics: str = "[rouge1]", choices: bool = False) -> Path:
@@ -96,3 +99,8 @@ def command(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
         code = int(ended.code or 0)
     out, err = capsys.readouterr()
     return code, out, err
+
+
+def rows_of(path: Path) -> list[Any]:
+    """The values of a file of JSON lines, which may hold other line breaks than \\n inside."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

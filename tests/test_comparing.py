@@ -14,7 +14,7 @@ import pytest
 import flantune as api
 from flantune import FlantuneError, Recipe
 from flantune.assessment import compared_models, evaluated, recomputed
-from runs import command, write_recipe, write_task
+from runs import LEARNING, command, rows_of, write_recipe, write_task
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,8 +35,7 @@ def _cache(folder):
 def run(folder):
     """A compared run that learned a little: base and tuned answer some rows alike and others not."""
     write_recipe(folder)
-    changes = ["training.draws=256", "training.learning_rate=1e-2", "training.precision=fp32"]
-    run = api.train(Recipe.load(folder / "recipe.yaml", changes))
+    run = api.train(Recipe.load(folder / "recipe.yaml", LEARNING))
     api.compare(run)
     return run
 
@@ -45,10 +44,6 @@ def run(folder):
 def copy(run, tmp_path):
     """A copy of the run whose files may be changed."""
     return Path(shutil.copytree(run, tmp_path / "copy"))
-
-
-def rows_of(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def write_rows(path, rows):

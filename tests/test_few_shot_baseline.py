@@ -10,7 +10,7 @@ import flantune as api
 from flantune import Recipe
 from flantune.assessment import compared_models, evaluated, recomputed, resampling
 from flantune.evaluation.compare import scores
-from runs import command, write_recipe, write_task
+from runs import command, rows_of, write_recipe, write_task
 
 COUNT = 3
 
@@ -29,10 +29,6 @@ def folder(tmp_path_factory):
         run = api.train(Recipe.load(folder / "recipe.yaml", [*changes, f"output={folder / 'run'}"]))
         api.compare(run)
         yield folder
-
-
-def rows_of(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def entries(folder):

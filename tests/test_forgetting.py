@@ -26,15 +26,11 @@ from flantune.evaluation.plain_text import MOST_CHARACTERS, PACKAGED, read_plain
 from flantune.evaluation.records import Group, Side, TaskAnswers
 from flantune.models.load import load_model
 from flantune.progress import Silent
-from runs import command, write_recipe
+from runs import LEARNING, command, rows_of, write_recipe
 from tiny import TEXT, save_tiny_model, save_tiny_t5
 
 ROOT = Path(__file__).parent.parent
 HOW = Resampling(199, None, 3)
-
-
-def rows_of(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def side(name, answers, *, group: Group = "kept", decoding="generation", plain=None, **more):
@@ -248,8 +244,7 @@ def run(tmp_path_factory):
     (folder / "own.txt").write_text("\n\n".join(TEXT), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLANTUNE_CACHE", str(folder / "cache"))
-        changes = ["training.draws=256", "training.learning_rate=1e-2", "training.precision=fp32"]
-        made = api.train(Recipe.load(folder / "recipe.yaml", [*changes, "evaluation.plain_text=own.txt"]))
+        made = api.train(Recipe.load(folder / "recipe.yaml", [*LEARNING, "evaluation.plain_text=own.txt"]))
         api.compare(made)
         yield made
 

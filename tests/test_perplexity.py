@@ -20,7 +20,7 @@ from flantune.evaluation.likelihood import target_losses
 from flantune.evaluation.metrics import metric
 from flantune.evaluation.statistics import paired_difference
 from flantune.models.load import load_model
-from runs import write_recipe, write_task
+from runs import LEARNING, rows_of, write_recipe, write_task
 from tiny import TEXT, save_tiny_bart, save_tiny_model, save_tiny_t5
 
 ROOT = Path(__file__).parent.parent
@@ -85,14 +85,9 @@ def run(tmp_path_factory):
     write_task(folder, "other", metrics="[perplexity]")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLANTUNE_CACHE", str(folder / "cache"))
-        changes = ["training.draws=256", "training.learning_rate=1e-2", "training.precision=fp32"]
-        run = api.train(Recipe.load(folder / "recipe.yaml", [*changes, f"output={folder / 'run'}"]))
+        run = api.train(Recipe.load(folder / "recipe.yaml", [*LEARNING, f"output={folder / 'run'}"]))
         api.compare(run)
         yield run
-
-
-def rows_of(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def test_base_and_tuned_are_measured_on_the_same_tokens_and_training_lowers_it(run):

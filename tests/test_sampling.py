@@ -21,7 +21,7 @@ from flantune.evaluation.generate import generate
 from flantune.evaluation.sampling import Sampler
 from flantune.mixture.permutation import key_of
 from flantune.models.load import load_model
-from runs import write_recipe
+from runs import rows_of, write_recipe
 from tiny import save_tiny_model, save_tiny_t5
 
 ROOT = Path(__file__).parent.parent
@@ -93,10 +93,6 @@ def folder(tmp_path_factory):
         run = api.train(Recipe.load(folder / "recipe.yaml", changes))
         api.compare(run)
         yield folder
-
-
-def rows_of(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def test_each_row_is_answered_several_times_and_counts_once(folder):

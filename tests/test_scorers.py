@@ -13,7 +13,7 @@ from flantune import FlantuneError, Recipe
 from flantune.assessment import compared_models, evaluated, recomputed, resampling
 from flantune.evaluation.compare import scores
 from flantune.tasks import load_task
-from runs import command, write_recipe, write_task
+from runs import LEARNING, command, write_recipe, write_task
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,7 @@ def folder(tmp_path_factory):
     verdict.write_text(verdict.read_text().replace("max_new_tokens", "both_scorers: true\nmax_new_tokens"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLANTUNE_CACHE", str(folder / "cache"))
-        changes = ["training.draws=256", "training.learning_rate=1e-2", "training.precision=fp32"]
-        run = api.train(Recipe.load(folder / "recipe.yaml", [*changes, f"output={folder / 'run'}"]))
+        run = api.train(Recipe.load(folder / "recipe.yaml", [*LEARNING, f"output={folder / 'run'}"]))
         api.compare(run)
         yield folder
 

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from flantune.reporting.forgetting import ARROWS
 from flantune.reporting.formats import (
     BIDI,
     GROUPS,
@@ -133,8 +134,8 @@ def forgetting_table(comparisons: Sequence[Mapping[str, Any]]) -> Table | None:
         if entry is None:
             return Text(NOTHING)
         said = "" if side == "base" else entry.get("change") or entry.get("verdict", "")
-        mark = {"better": " ▲", "worse": " ▼", "rose": " ↑", "fell": " ↓"}.get(said, "")
-        return Text(f"{score(entry[side], entry['unit'])}{mark}")
+        mark = SYMBOLS[said] if said in ("better", "worse") else ARROWS.get(said, "")
+        return Text(f"{score(entry[side], entry['unit'])} {mark}".rstrip())
 
     table.add_column("", no_wrap=True)
     columns = []
