@@ -15,7 +15,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import bootstrap, norm, t
 
-BLEU = sacrebleu.BLEU()
+CORPUS: dict[str, Any] = {"bleu": sacrebleu.BLEU(), "chrf": sacrebleu.CHRF()}
 ROUGE = RougeScorer(ROUGES := ["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 NUMBER = re.compile(r"(?:(?<![\w.])[-−])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)", re.ASCII)
 HAN = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff𠀀-\U0003ffff"
@@ -48,17 +48,15 @@ def error(row: dict[str, Any]) -> float:
     return min(max(abs(end - x) for end in scale) if scale else abs(x) + 1 for x in wanted if x is not None)
 
 
-def entities(text: str) -> Counter[Any]:
-    """Pairs of type and text."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and answer(line) != "none"]
-    pairs = [[" ".join(part.split()) for part in line.partition(":")[::2]] for line in lines]
-    return Counter((a.casefold(), b) if a and b else ("", line) for (a, b), line in zip(pairs, lines, strict=True))
-
-
 def entity_counts(row: dict[str, Any]) -> list[int]:
-    """Numerator and denominator of F1, of the best reference."""
-    said, all_wanted = entities(row["prediction"]), map(entities, row["references"])
-    options = [[2 * (said & wanted).total(), said.total() + wanted.total()] for wanted in all_wanted]
+    """Numerator and denominator of F1 over pairs of type and text, of the best reference."""
+    found = []
+    for text in (row["prediction"], *row["references"]):
+        lines = [line.strip() for line in text.splitlines() if line.strip() and answer(line) != "none"]
+        pairs = [[" ".join(part.split()) for part in line.partition(":")[::2]] for line in lines]
+        named = ((a.casefold(), b) if a and b else ("", line) for (a, b), line in zip(pairs, lines, strict=True))
+        found.append(Counter(named))
+    options = [[200 * (found[0] & wanted).total(), found[0].total() + wanted.total()] for wanted in found[1:]]
     return max(options, key=lambda it: it[0] / it[1] if it[1] else 1)
 
 
@@ -67,19 +65,21 @@ def statistics(name: str, rows: list[dict[str, Any]]) -> Any:
     if name in ("perplexity", "plain_text"):
         of = [r["measured"][name] if "measured" in r else [r["nats"], r["tokens"]] for r in rows]
         return np.array(of), lambda sums: (np.exp if name == "perplexity" else np.asarray)(sums[..., 0] / sums[..., 1])
-    if name == "bleu":
-        of = [BLEU._extract_corpus_statistics([r["prediction"]], [[x] for x in r["references"]])[0] for r in rows]
-        score = lambda one: BLEU._compute_score_from_stats([round(x) for x in one]).score  # noqa: E731
+    if name in CORPUS:
+        by = CORPUS[name]
+        of = [by._extract_corpus_statistics([r["prediction"]], [[x] for x in r["references"]])[0] for r in rows]
+        score = lambda one: by._compute_score_from_stats([round(x) for x in one]).score  # noqa: E731
         return np.array(of, float), lambda sums: np.apply_along_axis(score, -1, sums)
-    if name == "entity_f1":
-        values = [entity_counts(r) for r in rows]
-    elif name in ROW:
-        values = [[max(float(ROW[name](r["prediction"], wanted)) for wanted in r["references"]), 1] for r in rows]
-    else:
-        own = FORM.get(name) or (error if name == "mean_absolute_error" else lambda r: r["scores"][name])
-        values = [[own(r), 1] for r in rows]
-    scale = 100 if name == "entity_f1" or name in ROW else 1
-    return np.array(values, float), lambda sums: scale * sums[..., 0] / sums[..., 1]
+    if name == "macro_f1":  # over classes that are said or wanted: how often right, and said or wanted
+        classes, texts = {answer(x) for x in rows[0]["choices"]}, [(r["prediction"], r["references"][0]) for r in rows]
+        is_one = np.array([[[answer(x) == c for c in classes] for x in both] for both in texts], float)
+        of, k = np.hstack([is_one.prod(axis=1), is_one.sum(axis=1)]), len(classes)
+        return of, lambda sums: 100 * np.nanmean(2 * sums[..., :k] / np.where(sums[..., k:], sums[..., k:], np.nan), -1)
+    of = FORM.get(name) or (error if name == "mean_absolute_error" else lambda r: r["scores"][name])
+    if name in ROW:
+        of = lambda r: 100 * max(float(ROW[name](r["prediction"], wanted)) for wanted in r["references"])  # noqa: E731
+    values = [entity_counts(r) if name == "entity_f1" else [of(r), 1] for r in rows]
+    return np.array(values, float), lambda sums: sums[..., 0] / sums[..., 1]
 
 
 def check(entry: dict[str, Any], sides: list[list[Any]], rng: Any) -> tuple[bool, bool]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import flantune as api
 from flantune import FlantuneError, Recipe
 from flantune.assessment import compared_models, evaluated, recomputed
+from flantune.evaluation.metrics import metric
 from runs import LEARNING, command, rows_of, write_recipe, write_task
 
 ROOT = Path(__file__).parent.parent
+SCRIPT = runpy.run_path(str(ROOT / "scripts" / "recompute_comparison.py"))
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +92,21 @@ def test_a_script_without_any_of_our_code_gives_the_same_numbers(run):
         ["same", "near", entry["task"], entry["metric"]] for entry in entries
     ]
     assert any(entry["difference"] for entry in entries)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), name=st.sampled_from(["rouge1", "bleu", "chrf", "macro_f1", "accuracy"]))
+def test_the_script_scores_as_the_metrics_do(data, name):
+    choices = ["birch tree", "cedar", "delta"] if name in ("macro_f1", "accuracy") else None
+    words = st.lists(st.sampled_from(["oak", "elm", "ash.", "Fir"]), min_size=1).map(" ".join)
+    texts = st.sampled_from(choices) if choices else words
+    answers = st.lists(st.tuples(texts | st.just("none of it"), texts), min_size=1, max_size=8)
+    rows = [{"prediction": said, "references": [wanted], "choices": choices} for said, wanted in data.draw(answers)]
+    ours = metric(name)
+    sums = np.sum([ours.statistics(row["prediction"], row["references"], None, choices) for row in rows], axis=0)
+    values, score = SCRIPT["statistics"](name, rows)
+    with np.errstate(invalid="ignore"):
+        assert score(values.sum(axis=0)) == pytest.approx(float(ours.score(sums)), rel=1e-9)
 
 
 def test_the_script_sees_a_changed_answer(copy):
