@@ -30,6 +30,7 @@ from typing import Any
 
 import system_calls
 from flantune.progress import Silent
+from warm import renew_threads
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,7 @@ def _ended(asked: dict[str, Any]) -> dict[str, Any]:
     for number in range(asked["ranks"]):
         process = os.fork()
         if process == 0:
+            renew_threads()
             _be(number, asked["ranks"], asked["machines"], port, tell)
             if number == asked["ranks"] - 1:
                 asked["arguments"] += asked["other"]

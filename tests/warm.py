@@ -95,6 +95,7 @@ def _answer(caller: socket.socket) -> None:
         os.environ.update({name: value for name, _, value in (pair.partition("=") for pair in rest[int(count) :])})
         sys.executable, _, *sys.argv = rest[: int(count)]
         sys.path.insert(0, folder)
+        renew_threads()
         return
     caller.send(f"{child:<8}".encode())
     ended = os.pidfd_open(child)
@@ -106,6 +107,13 @@ def _answer(caller: socket.socket) -> None:
         caller.send(f"{os.waitstatus_to_exitcode(status):<8}".encode())
     finally:
         os._exit(0)
+
+
+def renew_threads() -> None:
+    """For a fork: PyTorch renews its pool of threads where one first asks for it, and fails where two do at once."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _ask(address: str, arguments: list[str]) -> int:
