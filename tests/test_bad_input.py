@@ -211,13 +211,13 @@ def test_what_a_file_holds_cannot_steer_the_terminal(folder, monkeypatch, capsys
 
 
 COMMANDS = {
-    ("tasks", "lint", "mail.yaml"): "mail.yaml: no such file",
+    ("tasks", "lint", "mail.yaml"): 'mail.yaml: no such file; did you mean "mails.yaml"? (mails.yaml)',
     ("tasks", "lint", "reviw_rating"): f"unknown task 'reviw_rating'; did you mean \"starter/review_rating\"? "
     f"({STARTERS}); your own task is named by the path of its .yaml file",
     ("tasks", "show", "starter/intent", "--row", "64"): "starter/intent: no row 64; the split has rows 0 to 63",
     ("init", "letters.csv", "--input", "body", "--target", "kid"): 'no column "kid"; did you mean "kind"? (body, kind)',
-    ("init", "letter.csv"): "letter.csv: no such file; check its path",
-    ("plan", "recipe.yaml"): "recipe.yaml: no such file",
+    ("init", "letter.csv"): 'letter.csv: no such file; did you mean "letters.csv"? (letters.csv, mails.csv)',
+    ("plan", "recipe.yaml"): "recipe.yaml: no such file; known: mails.yaml",
     ("plan", "mails.csv"): "mails.csv: the file is not a mapping of keys to values; `key: value` lines are wanted",
 }
 
@@ -253,7 +253,12 @@ RECIPE_MISTAKES = {
         f"unknown task 'starter/dialog_summary'; did you mean \"starter/dialogue_summary\"? ({STARTERS}); your own "
         "task is named by the path of its .yaml file",
     ),
-    "a task file that is not there": ("[words.yaml, ", "[word.yaml, ", "{folder}/word.yaml: no such file"),
+    "a task file that is not there": (
+        "[words.yaml, ",
+        "[word.yaml, ",
+        '{folder}/word.yaml: no such file; did you mean "words.yaml"? '
+        "(mails.yaml, other.yaml, recipe.yaml, verdict.yaml, words.yaml)",
+    ),
 }
 
 
@@ -324,8 +329,8 @@ def test_a_mistake_in_an_argument_is_told_in_one_line(folder, recipe, monkeypatc
     ("arguments", "message"),
     [
         (["tasks", "lint", "mails.yaml"], "mails.csv: the file has no rows; give a file with at least one"),
-        (["plan", "recipe.yaml"], "recipe.yaml: no such file"),
-        (["train", "recipe.yaml", "seed"], "recipe.yaml: no such file"),
+        (["plan", "recipe.yaml"], "recipe.yaml: no such file; known: mails.yaml"),
+        (["train", "no/recipe.yaml", "seed"], "no/recipe.yaml: no such file; look at its folder, no"),
     ],
 )
 def test_a_process_says_one_line_and_ends_with_exit_code_2(folder, arguments, message):

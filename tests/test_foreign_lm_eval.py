@@ -291,7 +291,7 @@ def test_a_mistake_in_include_is_one_line(refused, text, message):
 
 def test_an_included_file_that_is_missing_is_named(tmp_path):
     (tmp_path / "task.yaml").write_text("include: no_base\n")
-    assert told(lm_eval_task, tmp_path / "task.yaml") == f"{tmp_path}/no_base: no such file; check its path"
+    assert told(lm_eval_task, tmp_path / "task.yaml") == f"{tmp_path}/no_base: no such file; known: task.yaml"
 
 
 # --- refused ------------------------------------------------------------------------------------------------

@@ -106,7 +106,8 @@ def test_a_mistake_is_one_line_with_its_place(refused, content, message):
 
 
 def test_a_missing_file_and_a_folder_are_told(tmp_path):
-    assert told(read_tagged_yaml, tmp_path / "no.yaml") == f"{tmp_path / 'no.yaml'}: no such file; check its path"
+    missing = tmp_path / "no.yaml"
+    assert told(read_tagged_yaml, missing) == f"{missing}: no such file; no .yaml file is beside it"
     assert told(read_tagged_yaml, tmp_path) == f"{tmp_path}: is a folder; a YAML file is wanted here"
 
 

@@ -427,7 +427,8 @@ def test_a_wish_that_cannot_be_fulfilled_is_told_and_nothing_is_written(tmp_path
 
 
 def test_files_that_hold_no_task_are_told(tmp_path):
-    assert told(init_tasks, [tmp_path / "no.csv"], tmp_path) == f"{tmp_path}/no.csv: no such file; check its path"
+    missing = tmp_path / "no.csv"
+    assert told(init_tasks, [missing], tmp_path) == f"{missing}: no such file; no .csv file is beside it"
     empty = tmp_path / "empty.csv"
     empty.write_text("\n")
     assert told(init_tasks, [empty], tmp_path) == f"{empty}: the file is empty; give one with rows"

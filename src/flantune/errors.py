@@ -75,3 +75,13 @@ def shortened(text: str, most: int = 60) -> str:
     ('a short one', 'xxxxx...')
     """
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def no_such_file(path: Path) -> FlantuneError:
+    """Of a path that leads nowhere: offers the nearest of the files of its kind that are beside it."""
+    try:
+        beside = [file.name for file in path.parent.iterdir() if path.suffix in ("", file.suffix)]
+    except OSError:
+        return FlantuneError(f"no such file; look at its folder, {path.parent}", path)
+    kind = f"{path.suffix} file" if path.suffix else "file"
+    return FlantuneError(f"no such file; {nearest(path.name, beside) if beside else f'no {kind} is beside it'}", path)

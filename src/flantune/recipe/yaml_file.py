@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flantune.errors import FlantuneError, Place, nearest
+from flantune.errors import FlantuneError, Place, nearest, no_such_file
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -111,7 +111,7 @@ def read_yaml(path: Path) -> YamlFile:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise FlantuneError("no such file", path) from None
+        raise no_such_file(path) from None
     except IsADirectoryError:
         raise FlantuneError("is a folder; a YAML file is wanted here", path) from None
     except UnicodeDecodeError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flantune.errors import FlantuneError, Place
+from flantune.errors import FlantuneError, Place, no_such_file
 from flantune.recipe.yaml_file import MOST_VALUES
 
 Location = tuple[str | int, ...]  # keys and list positions from the top of the file
@@ -89,7 +89,7 @@ def _text(path: Path) -> str:
             raise FlantuneError(f"more than {MOST_BYTES:,} bytes; divide the file", path)
         return content.decode("utf-8-sig")
     except FileNotFoundError:
-        raise FlantuneError("no such file; check its path", path) from None
+        raise no_such_file(path) from None
     except IsADirectoryError:
         raise FlantuneError("is a folder; a YAML file is wanted here", path) from None
     except UnicodeDecodeError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from flantune.errors import FlantuneError
+from flantune.errors import FlantuneError, no_such_file
 from flantune.tasks.init.names import parts
 from flantune.tasks.sources.archives import is_archive, members
 from flantune.tasks.sources.streams import COMPRESSIONS, open_file
@@ -149,7 +149,7 @@ def _files(path: Path) -> Iterator[_Found]:
         for file in inner if not documents else []:
             yield from _files(file)
     elif not path.exists():
-        raise FlantuneError("no such file; check its path", path)
+        raise no_such_file(path)
     elif is_archive(path.name):
         yield from _members(path)
     else:
