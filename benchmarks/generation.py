@@ -22,16 +22,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from statistics import median
 from typing import Any
 
+from in_turn import Result, alone, in_turn, spread
+
 MODEL = "smollm2-135m-instruct"
 SIDES = ("flantune", "best", "default")
-OUTSIDE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
 
 
 def main() -> None:
@@ -48,15 +47,11 @@ def main() -> None:
     if given.side:
         print(json.dumps(measured(given)))
         return
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in given.sides}
-    for pair in range(given.pairs):
-        for side in given.sides if pair % 2 == 0 else given.sides[::-1]:
-            command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
-            made = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **OUTSIDE})
-            if made.returncode:
-                sys.exit(f"{side} failed:\n{made.stderr[-4000:]}")
-            found[side].append(json.loads(made.stdout.splitlines()[-1]))
-            print(f"pair {pair + 1}: {side:8} {told(found[side][-1])}", flush=True)
+    found: dict[str, list[Result]] = {side: [] for side in given.sides}
+    results = in_turn(tuple(given.sides), given.pairs, lambda side: alone(side, __file__, *sys.argv[1:]))
+    for pair, side, result in results:
+        found[side].append(result)
+        print(f"pair {pair}: {side:8} {told(result)}", flush=True)
     for side, results in found.items():
         middle = {key: median(r[key] for r in results) for key in ("tokens", "seconds", "cpu", "memory")}
         print(f"median:  {side:8} {told({**results[0], **middle})}{equal(results[0], found.get('default'))}")
@@ -64,10 +59,10 @@ def main() -> None:
         pairs = list(zip(found["flantune"], found[other], strict=True))
         for name, key in (("tokens/s", "seconds"), ("tokens/CPU-s", "cpu")):
             ratios = [(a["tokens"] / a[key]) / (b["tokens"] / b[key]) for a, b in pairs]
-            print(f"flantune : {other}, {name}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+            print(f"flantune : {other}, {name}: {spread(ratios)}")
 
 
-def told(result: dict[str, Any]) -> str:
+def told(result: Result) -> str:
     """One line about a side."""
     return (
         f"{result['tokens'] / result['seconds']:6.1f} tokens/s, {result['cpu']:6.1f} CPU s, "
@@ -75,7 +70,7 @@ def told(result: dict[str, Any]) -> str:
     )
 
 
-def equal(result: dict[str, Any], default: list[dict[str, Any]] | None) -> str:
+def equal(result: Result, default: list[Result] | None) -> str:
     """The share of answers that are the default's."""
     if default is None:
         return ""
@@ -83,7 +78,7 @@ def equal(result: dict[str, Any], default: list[dict[str, Any]] | None) -> str:
     return f", {same} of {len(result['texts'])} texts equal"
 
 
-def measured(given: argparse.Namespace) -> dict[str, Any]:
+def measured(given: argparse.Namespace) -> Result:
     """What one side writes and takes."""
     from flantune.memory import peak_memory
 

@@ -17,6 +17,7 @@ of its order is undone, so that a step of both has the same examples. Prints, fo
     tokens/CPU-s      the same over the processors' time
     memory            largest resident size of the process that trained
     held-out loss     of the same 24 other examples, by the trained weights in float32, one example at a time
+    middle step       tokens/s by the median of each side's steps, which one slow step does not move
     of the peak       the arithmetic that the real tokens need, over what this machine's bfloat16 products reach
 """
 
@@ -25,20 +26,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+from in_turn import Result, alone, in_turn, spread
 from training_sides import ROWS, run_side
 
 from flantune.quickstart import RECIPE
 
 RATIOS = {"tokens_per_second": "tokens/s", "tokens_per_cpu_second": "tokens/CPU-s", "memory": "memory"}
-OUTSIDE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
 
 
 def main() -> None:
@@ -69,12 +67,10 @@ def compared(given: argparse.Namespace, folder: str) -> None:
     flops = work["flops_per_token"]
     peaks = [of_side("peak", given, folder)["flops"]]
     sides = ("flantune", "peer") if given.only is None else (given.only,)
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
-    for pair in range(given.pairs):
-        for side in sides if pair % 2 == 0 else sides[::-1]:
-            result = of_side(side, given, folder)
-            found[side].append(result)
-            print(f"pair {pair + 1}: {side:8} {told(result, flops / peaks[0])}", flush=True)
+    found: dict[str, list[Result]] = {side: [] for side in sides}
+    for pair, side, result in in_turn(sides, given.pairs, lambda side: of_side(side, given, folder)):
+        found[side].append(result)
+        print(f"pair {pair}: {side:8} {told(result, flops / peaks[0])}", flush=True)
     peaks.append(of_side("peak", given, folder)["flops"])
     print(f"bfloat16 matrix products: {max(peaks) / 1e12:.3f} TFLOP/s; a real token needs {flops / 1e9:.3f} GFLOP")
     for side, results in found.items():
@@ -84,17 +80,13 @@ def compared(given: argparse.Namespace, folder: str) -> None:
         print_ratios(found["flantune"], found["peer"])
 
 
-def of_side(side: str, given: argparse.Namespace, folder: str) -> dict[str, Any]:
+def of_side(side: str, given: argparse.Namespace, folder: str) -> Result:
     """What one side reports, in a process of its own."""
-    command = [sys.executable, __file__, given.row, *given.overrides, "--recipe", given.recipe]
-    command += ["--steps", str(given.steps), "--side", side, "--work", folder]
-    made = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **OUTSIDE})
-    if made.returncode:
-        sys.exit(f"{side} failed:\n{made.stderr[-4000:]}")
-    return json.loads(made.stdout.splitlines()[-1])
+    changed = [given.row, *given.overrides, "--recipe", given.recipe, "--steps", str(given.steps), "--work", folder]
+    return alone(side, __file__, *changed)
 
 
-def told(result: dict[str, Any], part: float) -> str:
+def told(result: Result, part: float) -> str:
     """One line about a side. part: of the peak that one token a second takes."""
     speed = result["tokens_per_second"]
     steps = f" (steps {' '.join(f'{s:.0f}' for s in result['step_speeds'])})" if "step_speeds" in result else ""
@@ -105,13 +97,17 @@ def told(result: dict[str, Any], part: float) -> str:
     )
 
 
-def print_ratios(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
+def print_ratios(ours: list[Result], theirs: list[Result]) -> None:
     """Medians of the ratios of each pair, with their range."""
     for key, name in RATIOS.items():
         ratios = [one[key] / other[key] for one, other in zip(ours, theirs, strict=True)]
-        print(f"flantune : peer, {name}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        print(f"flantune : peer, {name}: {spread(ratios)}")
+    middle = [
+        median(one["step_speeds"]) / median(other["step_speeds"]) for one, other in zip(ours, theirs, strict=True)
+    ]
+    print(f"flantune : peer, tokens/s of the middle step: {spread(middle)}")
     apart = [one["heldout"] - other["heldout"] for one, other in zip(ours, theirs, strict=True)]
-    print(f"flantune - peer, held-out loss: {median(apart):+.4f} ({min(apart):+.4f} to {max(apart):+.4f})")
+    print(f"flantune - peer, held-out loss: {spread(apart, '+.4f')}")
 
 
 if __name__ == "__main__":
