@@ -184,15 +184,16 @@ def test_500_prompts_have_the_same_text_in_batches_of_1_3_and_32_and_in_the_libr
         assert answer.text == form.text(new[:-1] if new[-1] in stops else new)
 
 
-@pytest.mark.parametrize("room", [0, 2**30])
+@pytest.mark.parametrize(("room", "block"), [(0, 64), (2**30, 64), (2**30, 3)])
 @pytest.mark.parametrize("family", FAMILIES | MORE_FAMILIES)
-def test_what_grows_beside_an_answer_does_not_change_it(family, room, monkeypatch):
-    monkeypatch.setattr("flantune.evaluation.generate.GROWING_BYTES", room)
+def test_what_grows_beside_an_answer_does_not_change_it(family, room, block, monkeypatch):
     model = outspoken(family, register())
     form = PromptFormat(tiny_tokenizer(), "", (7,), paired=model.config.is_encoder_decoder)
     loaded = LoadedModel(model, form, family, family)
     prompts = [ids for ids, _, _ in examples(seed=5, count=12)]
     alone = [generate(loaded, [ids], max_new_tokens=8)[0] for ids in prompts]
+    monkeypatch.setattr("flantune.evaluation.generate.GROWING_BYTES", room)
+    monkeypatch.setattr("flantune.evaluation.kv_store.BLOCK", block)
     steps: list[int] = []
     assert generate(loaded, prompts, max_new_tokens=8, batch_tokens=40, progress=steps.append) == alone
     assert sum(steps) == len(prompts)

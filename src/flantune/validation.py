@@ -24,7 +24,7 @@ from flantune.evaluation.scale import best_constant, on_one_scale, score_of
 from flantune.evaluation.validation_lines import Line, best_line, exhausted
 from flantune.files import disk_errors, read_json_lines, write_json_lines
 from flantune.learner import Learner
-from flantune.models.load import exact_head
+from flantune.models.exact_head import exact_head
 from flantune.models.stream import start_token, stream_of, target_logits
 from flantune.recipe import Recipe
 from flantune.recipe.validation import Validation

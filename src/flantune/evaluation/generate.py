@@ -9,6 +9,7 @@ rounding of matrix products: in float32 the texts are the same for any batch siz
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from flantune.evaluation.encoded_prompts import EncodedPrompts
 from flantune.evaluation.kv_store import JoinedStores, KeyValueStore
 from flantune.evaluation.sampling import Sampler
 from flantune.evaluation.unpacked_answers import UnpackedAnswers
+from flantune.models.exact_head import likeliest_tokens
 from flantune.models.load import LoadedModel
 from flantune.models.self_check import shares_prefixes
 from flantune.models.shared_prefixes import Piece, shared_pieces
@@ -143,21 +145,22 @@ def generate(
     room = len(head) + max_new_tokens
     waiting = deque(batches_by_length([len(prompt) for prompt in prompts], batch_tokens, equal=unpacked))
     growing: list[_Growing] = []
-    while waiting or growing:
-        while waiting and _fits(growing, len(waiting[0]), len(prompts[waiting[0][0]]) + room):
-            batch = waiting.popleft()
-            store, logits = _prefill(model, [prompts[i] for i in batch], room)
-            for token in head:  # every answer of the model begins so: it is not asked
-                logits = _step(model, store, torch.full((len(batch),), token))
-            growing.append(_Growing(store, batch, [[] for _ in batch], logits))
-        for batch in growing:
-            finished = batch.grow(loaded, max_new_tokens, sampler, each_token)
-            for number, answer in finished:
-                answers[number] = answer
-            progress(len(finished))
-        growing = [batch for batch in growing if batch.live]
-        if growing:
-            _step_all(model, growing)
+    with _proposal(model, sampler) as proposal:
+        while waiting or growing:
+            while waiting and _fits(growing, len(waiting[0]), len(prompts[waiting[0][0]]) + room):
+                batch = waiting.popleft()
+                store, logits = _prefill(model, [prompts[i] for i in batch], room)
+                for token in head:  # every answer of the model begins so: it is not asked
+                    logits = _step(model, store, torch.full((len(batch),), token))
+                growing.append(_Growing(store, batch, [[] for _ in batch], proposal(logits)))
+            for batch in growing:
+                finished = batch.grow(loaded, max_new_tokens, sampler, each_token)
+                for number, answer in finished:
+                    answers[number] = answer
+                progress(len(finished))
+            growing = [batch for batch in growing if batch.live]
+            if growing:
+                _step_all(model, growing, proposal)
     return [answer for answer in answers if answer is not None]
 
 
@@ -169,13 +172,13 @@ class _Growing:
         store: What is kept of the prompts and the tokens.
         live: (B,), numbers of the prompts.
         written: (B,), tokens of each answer so far.
-        logits: (B, vocabulary) of the next token.
+        proposal: (B,), the next tokens; where they are sampled, their logits (B, vocabulary).
     """
 
     store: Store
     live: list[int]
     written: list[list[int]]
-    logits: Tensor
+    proposal: Tensor
 
     def grow(
         self,
@@ -186,7 +189,7 @@ class _Growing:
     ) -> list[tuple[int, Answer]]:
         """Adds a token to each answer; those that are finished by it leave, and are returned with their numbers."""
         place = len(self.written[0]) + 1
-        tokens = self.logits.argmax(-1) if sampler is None else sampler.tokens(self.logits, self.live, place)
+        tokens = self.proposal if sampler is None else sampler.tokens(self.proposal, self.live, place)
         going, finished = [], []
         for row, (number, ids, token) in enumerate(zip(self.live, self.written, tokens.tolist(), strict=True)):
             ended = token in loaded.format.stop_ids
@@ -212,17 +215,29 @@ def _fits(growing: Sequence[_Growing], rows: int, capacity: int) -> bool:
     stores = [batch.store for batch in growing if isinstance(batch.store, KeyValueStore)]
     if len(stores) < len(growing) or rows + sum(len(batch.live) for batch in growing) > GROWING_ROWS:
         return False
-    of_token = stores[0].nbytes / (len(stores[0].lengths) * stores[0].capacity)
+    of_token = stores[0].nbytes / (len(stores[0].lengths) * stores[0].most)
     return sum(store.nbytes for store in stores) + rows * capacity * of_token <= GROWING_BYTES
 
 
-def _step_all(model: Any, growing: Sequence[_Growing]) -> None:
-    """Computes the next logits of all answers, together."""
+@contextlib.contextmanager
+def _proposal(model: Any, sampler: Sampler | None) -> Iterator[Callable[[Tensor], Tensor]]:
+    """What becomes of the logits (B, vocabulary): the likeliest tokens (B,), or with a sampler they stay."""
+    if sampler is not None:
+        yield lambda logits: logits
+    elif layout_of(model) != "packed":  # its head may compute at other places too
+        yield lambda logits: logits.argmax(-1)
+    else:
+        with likeliest_tokens(model) as tokens:
+            yield tokens
+
+
+def _step_all(model: Any, growing: Sequence[_Growing], proposal: Callable[[Tensor], Tensor]) -> None:
+    """Proposes the next tokens of all answers, together."""
     stores = [batch.store for batch in growing if isinstance(batch.store, KeyValueStore)]
     store = growing[0].store if len(growing) == 1 else JoinedStores(stores)
-    logits = _step(model, store, torch.tensor([ids[-1] for batch in growing for ids in batch.written]))
-    for batch, own in zip(growing, logits.split([len(batch.live) for batch in growing]), strict=True):
-        batch.logits = own
+    proposed = proposal(_step(model, store, torch.tensor([ids[-1] for batch in growing for ids in batch.written])))
+    for batch, own in zip(growing, proposed.split([len(batch.live) for batch in growing]), strict=True):
+        batch.proposal = own
 
 
 @torch.inference_mode()

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+BLOCK = 64  # tokens by which the room for keys and values grows
 
 
 class KeyValueStore:
     """What the attention layers keep while answers grow.
 
     First the prompts run as one flat stream (`decoding` False) and `fill` stores each of them in a row of its own;
-    then one token a row runs (`decoding` True) and `attend` adds it and attends to all of its row.
+    then one token a row runs (`decoding` True) and `attend` adds it and attends to all of its row. Of each layer there
+    are keys (B, K, D, capacity) and values (B, K, capacity, D). Matrix products read these as they lie; a part of them
+    they would copy first, so the capacity grows with the answers.
 
     Args:
         places: Of each prompt, where its tokens stand in the stream; prompts may have places in common.
@@ -22,34 +27,42 @@ class KeyValueStore:
     def __init__(self, places: Sequence[Tensor], room: int) -> None:
         self.prompts = places
         self.lengths = torch.tensor([len(prompt) for prompt in places])
-        self.capacity = int(self.lengths.max()) + room
+        self.most = int(self.lengths.max()) + room
+        self.capacity = min(self.most, int(self.lengths.max()) + BLOCK)
         self.decoding = False
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
-        self._steps: tuple[Tensor, Tensor, int] | None = None
+        self._masks: dict[int, Tensor] = {}
 
     def fill(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Stores a stream's keys and values. key, value: (K, T, D)."""
-        heads, _, size = key.shape
-        for store, flat in ((self.keys, key), (self.values, value)):
-            rows = flat.new_zeros(len(self.prompts), heads, self.capacity, size)
-            for row, places in zip(rows, self.prompts, strict=True):
-                row[:, : len(places)] = flat[:, places.to(flat.device)]
-            store[layer] = rows
+        rows, heads = len(self.prompts), len(key)
+        keys = key.new_zeros(rows, heads, key.shape[2], self.capacity)
+        values = value.new_zeros(rows, heads, self.capacity, value.shape[2])
+        for row, places in enumerate(self.prompts):
+            at = places.to(key.device)
+            keys[row, :, :, : len(at)] = key[:, at].transpose(1, 2)
+            values[row, :, : len(at)] = value[:, at]
+        self.keys[layer], self.values[layer] = keys, values
 
     @property
     def nbytes(self) -> int:
-        """Of all keys and values, with the room for more."""
-        return sum(kept.nbytes for kept in (*self.keys.values(), *self.values.values()))
+        """Of all keys and values, when all the room is taken."""
+        now = sum(kept.nbytes for kept in (*self.keys.values(), *self.values.values()))
+        return now // self.capacity * self.most
 
     def begin_step(self) -> None:
-        """Prepares the mask of one decoding step: every row sees its own tokens and the new one."""
+        """Prepares one decoding step: every row sees its own tokens and the new one."""
         self.decoding = True
         device = next(iter(self.keys.values())).device
-        places = self.lengths.to(device)
-        widest = int(self.lengths.max()) + 1
-        hidden = torch.arange(widest, device=device)[None] > places[:, None]
-        self._steps = (places, hidden, widest)
+        if int(self.lengths.max()) == self.capacity:
+            more = min(BLOCK, self.most - self.capacity)
+            self.keys = {layer: pad(kept, (0, more)) for layer, kept in self.keys.items()}
+            self.values = {layer: pad(kept, (0, 0, 0, more)) for layer, kept in self.values.items()}
+            self.capacity += more
+        self._places = self.lengths.to(device)
+        self._rows = torch.arange(len(self.lengths), device=device)
+        self._masks = {}
 
     def end_step(self) -> None:
         """The new token of each row is stored now."""
@@ -59,24 +72,28 @@ class KeyValueStore:
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int, softcap: float
     ) -> Tensor:
         """One token a row. query: (H, B, D), key and value: (K, B, D) -> (B, H, D)."""
-        assert self._steps is not None
-        places, hidden, widest = self._steps
         keys, values = self.keys[layer], self.values[layer]
-        rows = torch.arange(len(places), device=places.device)
-        keys[rows, :, places] = key.transpose(0, 1)
-        values[rows, :, places] = value.transpose(0, 1)
-        batch, heads, size = query.shape[1], query.shape[0], query.shape[2]
-        q = query.transpose(0, 1).reshape(batch, keys.shape[1], -1, size)
-        keys, values, mask = keys[:, :, :widest], values[:, :, :widest], hidden
-        if window:
-            mask = hidden | (torch.arange(widest, device=places.device)[None] <= (places - window)[:, None])
-        if not softcap:  # query heads that share a key head are its queries
-            visible = ~mask[:, None, None].expand(-1, -1, q.shape[2], -1)
-            made = torch.nn.functional.scaled_dot_product_attention(q, keys, values, visible, scale=scale)
-            return made.reshape(batch, heads, size)
-        scores = torch.tanh(torch.matmul(q, keys.transpose(2, 3)).float() * scale / softcap) * softcap
-        weights = scores.masked_fill(mask[:, None, None], float("-inf")).softmax(-1).to(query.dtype)
-        return torch.matmul(weights, values).reshape(batch, heads, size)
+        keys[self._rows, :, :, self._places] = key.transpose(0, 1)
+        values[self._rows, :, self._places] = value.transpose(0, 1)
+        batch, heads, size, capacity = keys.shape
+        q = query.transpose(0, 1).reshape(batch * heads, -1, size)  # query heads that share a key head are its queries
+        scores = torch.bmm(q, keys.flatten(0, 1)).view(batch, -1, capacity).float() * scale
+        if softcap:
+            scores = torch.tanh(scores / softcap) * softcap
+        weights = (scores + self._mask(window)).softmax(-1).to(values.dtype)
+        made = torch.bmm(weights.view(batch * heads, -1, capacity), values.flatten(0, 1))
+        return made.view(batch, -1, values.shape[3])
+
+    def _mask(self, window: int) -> Tensor:
+        """(B, 1, capacity): what is added to scores in a step. Made for its first layer with such a window."""
+        if window not in self._masks:
+            at = torch.arange(self.capacity, device=self._places.device)
+            hidden = at > self._places[:, None]
+            if window:
+                hidden |= at <= (self._places - window)[:, None]
+            mask = torch.zeros(hidden.shape, device=at.device)
+            self._masks[window] = mask.masked_fill_(hidden, -torch.inf)[:, None]
+        return self._masks[window]
 
     def select(self, rows: Tensor) -> None:
         """Keeps these rows, in this order; a row may come several times."""

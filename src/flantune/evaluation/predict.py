@@ -16,7 +16,7 @@ from flantune.files import digest, read_json_lines, write_json_lines
 from flantune.models.load import LoadedModel
 
 Prediction = dict[str, Any]
-DECODING = 5  # raise it when the same model would answer the same prompts otherwise
+DECODING = 6  # raise it when the same model would answer the same prompts otherwise
 
 
 def predictions(

@@ -14,6 +14,7 @@ from flantune.errors import FlantuneError, nearest
 from flantune.files import digest, file_digest
 from flantune.models import packed_attention
 from flantune.models.embedded import EMBEDDED, embedded_model
+from flantune.models.exact_head import exact_head
 from flantune.models.four_bits import four_bits
 from flantune.models.from_gguf import GGUF, from_gguf
 from flantune.models.given_positions import WITH_POSITIONS, give_positions
@@ -191,24 +192,6 @@ def _loading(name: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise FlantuneError(_cannot_load(name, error)) from error
-
-
-def exact_head(model: Any) -> None:
-    """Computes the logits in float32, whatever type the layers have.
-
-    In bfloat16 a logit of 20 is known to 1/8 only, so that the likeliest token, or the likeliest choice, is often a
-    tie decided by token number. The head runs at few places, and its float32 copy costs little beside the layers.
-    """
-    head = model.get_output_embeddings()
-    if type(head) is not torch.nn.Linear or head.weight.dtype == torch.float32:
-        return  # an adapter on the head has more in it than a matrix
-    weight = head.weight.detach().float()
-    bias = head.bias.detach().float() if getattr(head, "bias", None) is not None else None
-
-    def exact(input: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.linear(input.float(), weight, bias)
-
-    head.forward = exact
 
 
 def load_format(
