@@ -66,6 +66,15 @@ def trials(folder):
 
 
 @pytest.fixture(scope="module")
+def browser():
+    """A real browser."""
+    from browser import open_browser
+
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
 def arguments(folder):
     """Of a small run in float32, for ranks and hosts that share it."""
     from runs import write_recipe

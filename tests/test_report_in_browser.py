@@ -11,18 +11,12 @@ from typing import Any
 
 import pytest
 
-from browser import open_browser, violations
+from browser import violations
 from cross_site import CORPUS
 from fake_run import BREAKOUT, fake_run, hostile_run, long_run
 from flantune.reporting import write_report
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,11 @@ import pytest
 
 from kills import steps_of, weights_of
 from runs import flantune, write_recipe
-from trials import Trials
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("resume")
-
-
-@pytest.fixture(scope="module")
-def trials(folder):
-    with Trials(folder / "cache") as trials:
-        yield trials
 
 
 def balanced_recipe(folder: Path) -> str:

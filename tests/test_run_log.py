@@ -12,9 +12,7 @@ import pytest
 from flantune.run_log import tagged
 from flantune.trainer_state import MOST, TrainerState
 from kills import killed_again_and_again
-from runs import write_recipe
-from test_validation import with_validation_split
-from trials import Trials
+from test_validation import validated_recipe
 
 TIMES = ("seconds", "tokens_per_second", "memory_gb", "eval_runtime")
 
@@ -26,15 +24,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(folder):
-    path = with_validation_split(write_recipe(folder))
-    path.write_text(path.read_text().replace("training: {", "training: {loss: {per: example}, "))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def trials(folder):
-    with Trials(folder / "cache") as made:
-        yield made
+    return validated_recipe(folder)
 
 
 @pytest.fixture(scope="module")

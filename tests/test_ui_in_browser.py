@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from browser import open_browser, violations
+from browser import violations
 from cross_site import CORPUS
 from fake_run import fake_metrics, fake_run, fake_validations, hostile_run
 from flantune.reporting import write_report
@@ -19,12 +19,6 @@ from ui_server import Server, serving, trained_run
 
 pytest.importorskip("uvicorn", reason="the extra ui is not installed")
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

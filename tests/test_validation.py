@@ -23,7 +23,6 @@ from flantune.recipe import load_recipe
 from flantune.validation import Measured, goodness, undisturbed
 from kills import killed_again_and_again, steps_of, weights_of
 from runs import write_recipe
-from trials import Trials
 
 ASKED = ["validation.every=3", "validation.rows=6"]
 
@@ -39,6 +38,13 @@ def with_validation_split(recipe: Path) -> Path:
     return recipe
 
 
+def validated_recipe(folder: Path) -> str:
+    """Path of a recipe whose tasks have a validation split."""
+    path = with_validation_split(write_recipe(folder))
+    path.write_text(path.read_text().replace("training: {", "training: {loss: {per: example}, "))
+    return str(path)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("validation")
@@ -46,15 +52,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(folder):
-    path = with_validation_split(write_recipe(folder))
-    path.write_text(path.read_text().replace("training: {", "training: {loss: {per: example}, "))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def trials(folder):
-    with Trials(folder / "cache") as made:
-        yield made
+    return validated_recipe(folder)
 
 
 def lines(run: Path) -> list[dict]:
