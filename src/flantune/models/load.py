@@ -24,7 +24,7 @@ from flantune.models.relative_bias import give_bias_by_distance
 from flantune.models.self_check import packs_exactly, pads_exactly
 from flantune.models.stream import named_start
 from flantune.models.weight_files import ADAPTER_SETTINGS, check_folder, check_hub, check_named, read_json
-from flantune.settings import keep_few_kernels, load_as_published
+from flantune.settings import keep_few_kernels, keep_memory, load_as_published
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # In other encoder-decoders positions do not restart, or layers mix segments.
@@ -78,6 +78,8 @@ def load_model(
         FlantuneError: Unknown or damaged model, or weights outside its folder.
     """
     keep_few_kernels()
+    if answering:
+        keep_memory()
     load_as_published()
     source, adapter = _source(name, report)
     device = "cuda" if torch.cuda.is_available() and not on_cpu else "cpu"
