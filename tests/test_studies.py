@@ -79,10 +79,17 @@ def test_tasks_that_cannot_be_left_out_are_refused(tmp_path, tasks):
         transfer_runs(load_recipe(path), ["a", "b"], 5)
 
 
-@pytest.mark.parametrize("methods", [["full"], ["full", "full"], ["full", "lorra"]])
+@pytest.mark.parametrize("methods", ["full", "full,full", "full,lorra", "full,lora@", "full,lora@fast", "full,lora@-1"])
 def test_methods_are_at_least_two_known_and_different_ones(methods):
     with pytest.raises(FlantuneError, match="--methods"):
-        method_runs(methods, ["a"], 5)
+        method_runs(methods.split(","), ["a"], 5)
+
+
+def test_a_method_may_have_a_learning_rate_of_its_own():
+    runs = {run.name: run.overrides for run in method_runs(["full", "lora", "lora@1e-3"], ["a"], 5)}
+    assert runs["full"] == ("adapter.method=none", "training.draws=5")
+    assert runs["lora"] == ("adapter.method=lora", "training.draws=5")
+    assert runs["lora@1e-3"] == ("adapter.method=lora", "training.learning_rate=1e-3", "training.draws=5")
 
 
 def test_a_study_of_data_takes_parts_of_the_rows_also_of_tasks_in_mixtures(tmp_path):
@@ -223,9 +230,9 @@ def test_the_answer_says_no_more_than_was_shown(verdicts, begins):
 @pytest.mark.slow
 def test_a_study_goes_on_after_a_kill_names_what_did_not_fit_and_keeps_finished_runs(tmp_path):
     recipe, cache, out = write_recipe(tmp_path), tmp_path / "cache", tmp_path / "study"
-    asked = ("study", "methods", recipe, "--methods", "full,lora", "--out", out)
+    asked = ("study", "methods", recipe, "--methods", "full,lora@1e-3", "--out", out)
     none = flantune(*asked, "--minutes", 0, "--json", cache=cache)
-    assert json.loads(none.stdout)["missing"] == ["base", "full", "lora"], none.stderr
+    assert json.loads(none.stdout)["missing"] == ["base", "full", "lora@1e-3"], none.stderr
     environment = {**os.environ, "FLANTUNE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [warm_python(), "-m", "flantune", *map(str, asked)],
@@ -245,8 +252,8 @@ def test_a_study_goes_on_after_a_kill_names_what_did_not_fit_and_keeps_finished_
     made = json.loads(done.stdout)
     assert made["missing"] == []
     assert weights.stat().st_mtime_ns == before
-    assert set(made["against_base"]) == {"full", "lora"}
-    assert set(made["against_first"]) == {"lora"}
+    assert set(made["against_base"]) == {"full", "lora@1e-3"}
+    assert set(made["against_first"]) == {"lora@1e-3"}
     full, lora = made["runs"]
     assert lora["saved_bytes"] < full["saved_bytes"]
     assert full["seconds"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ from flantune.recipe.schema import Adapter
 
 METHODS = get_args(Adapter.model_fields["method"].annotation)
 PARTS = (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2), Fraction(1))  # of the training rows
+RATE = re.compile(r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?")
 FEWEST = 16  # rows, of which an eighth is two
 
 
@@ -41,25 +43,30 @@ def method_runs(methods: Sequence[str], names: Sequence[str], draws: int) -> lis
     """One run a kind of tuning, each on the same draws.
 
     Args:
-        methods: Kinds of tuning: `full` for every weight, or what `adapter.method` may be.
+        methods: Kinds of tuning: `full` for every weight, or what `adapter.method` may be; with a learning rate of its
+            own behind an @ sign, such as `lora@1e-3`.
         names: The trained tasks' own names.
         draws: Of each run.
     Raises:
-        FlantuneError: Fewer than two, one twice, or an unknown one.
+        FlantuneError: Fewer than two, one twice, an unknown one, or no rate behind the sign.
     """
     chosen = [method.strip() for method in methods]
-    known = ["full" if method == "none" else method for method in METHODS]
-    for name in chosen:
-        if name not in known:
-            raise FlantuneError(f'unknown method "{name}"; {nearest(name, known)}', "--methods")
     if len(set(chosen)) < max(2, len(chosen)):
         raise FlantuneError("name at least two different methods, such as full,lora", "--methods")
-    return [
-        StudyRun(
-            name, (f"adapter.method={'none' if name == 'full' else name}", f"training.draws={draws}"), tuple(names)
-        )
-        for name in chosen
-    ]
+    return [StudyRun(name, (*_tuning(name), f"training.draws={draws}"), tuple(names)) for name in chosen]
+
+
+def _tuning(name: str) -> Iterator[str]:
+    """The arguments that make a run of such a method."""
+    method, at, rate = name.partition("@")
+    known = ["full" if each == "none" else each for each in METHODS]
+    if method not in known:
+        raise FlantuneError(f'unknown method "{method}"; {nearest(method, known)}', "--methods")
+    yield f"adapter.method={'none' if method == 'full' else method}"
+    if at and not RATE.fullmatch(rate):
+        raise FlantuneError(f'"{rate}" is no learning rate; write a number, such as {method}@1e-3', "--methods")
+    if at:
+        yield f"training.learning_rate={rate}"
 
 
 def transfer_runs(

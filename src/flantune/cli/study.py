@@ -41,7 +41,11 @@ def methods(
     recipe: RecipeFile,
     overrides: Overrides = None,
     methods_: Annotated[
-        str, typer.Option("--methods", help="Kinds of tuning, separated by commas: full, or an adapter.method.")
+        str,
+        typer.Option(
+            "--methods",
+            help="Kinds of tuning, separated by commas: full, or an adapter.method; with a rate, lora@1e-3.",
+        ),
     ] = "full,lora",
     out: Out = None,
     minutes: Minutes = None,
@@ -49,7 +53,7 @@ def methods(
 ) -> None:
     """Compare kinds of tuning on the same draws: quality, time, memory, size.
 
-    Example: flantune study methods recipe.yaml --methods full,lora,ia3
+    Example: flantune study methods recipe.yaml --methods full,lora@1e-3,ia3
     """
     from flantune.study_plan import method_runs
 
