@@ -1,16 +1,18 @@
 """The head in float32, and the likeliest token by its product in bfloat16."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flantune.models.exact_head import CANDIDATES, exact_head, likeliest_tokens
+from flantune.models.exact_head import CANDIDATES, exact_head, few_suffice, has_narrow_products, likeliest_tokens
 
-needs_narrow_products = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 products"
-)
+needs_narrow_products = pytest.mark.skipif(not has_narrow_products(), reason="this processor has no bfloat16 products")
 
 
 class Model(torch.nn.Module):
@@ -81,17 +83,44 @@ def test_tokens_that_are_equal_in_bfloat16_are_told_apart_however_many_they_are(
     assert model.likeliest(states).tolist() == [100 + alike - 1]
 
 
-def test_outside_all_logits_are_computed_in_float32():
+@needs_narrow_products
+def test_outside_all_logits_are_computed_in_float32_also_by_other_threads():
     weight, states = normal(300, 64, seed=0), normal(5, 64, seed=1)
     model = Model(weight)
-    model.likeliest(states)
-    logits = model.exact(states)
-    assert torch.equal(logits, torch.nn.functional.linear(states.float(), weight.float()))
+    expected = torch.nn.functional.linear(states.float(), weight.float())
+    with ThreadPoolExecutor(1) as other, likeliest_tokens(model), likeliest_tokens(model):
+        assert torch.equal(other.submit(model.exact, states).result(), expected)
+    assert torch.equal(model.exact(states), expected)
+
+
+class Changed(Model):
+    """A model that does something to what comes from its head."""
+
+    def __init__(self, weight: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(weight)
+        self.change = change
+
+    def exact(self, states: Tensor) -> Tensor:
+        return self.change(super().exact(states))
+
+
+@needs_narrow_products
+def test_a_few_logits_suffice_only_where_the_model_treats_all_alike_and_keeps_them():
+    weight, states = normal(300, 64, seed=0), normal(1, 64, seed=1)
+    changes = {
+        "none": lambda logits: logits,
+        "scale": lambda logits: logits * 0.1,
+        "softcap": lambda logits: torch.tanh(logits / 30) * 30,
+        "bias": lambda logits: logits + torch.arange(300),
+        "padding": lambda logits: logits[..., :290],
+        "order": lambda logits: logits.flip(-1),
+    }
+    models = {name: Changed(weight, change) for name, change in changes.items()}
+    found = {name: few_suffice(model, partial(model.exact, states)) for name, model in models.items()}
+    assert found == {"none": True, "scale": True, "softcap": True, "bias": False, "padding": False, "order": False}
+    wide = Model(weight.float())
+    assert not few_suffice(wide, partial(wide.exact, states.float()))
 
 
 def test_a_head_in_float32_keeps_its_own_product():
-    weight, states = normal(300, 64, seed=0).float(), normal(5, 64, seed=1).float()
-    model = Model(weight)
-    assert "forward" not in vars(model.head)
-    assert torch.equal(model.likeliest(states), model.exact(states).argmax(-1))
-    assert model.widths == [300]
+    assert "forward" not in vars(Model(normal(300, 64, seed=0).float()).head)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from families import FAMILIES, MORE_FAMILIES, examples, tiny
-from flantune.evaluation.generate import SHARES, _prefill, _step, batches_by_length, choose, generate
+from flantune.evaluation.generate import FEW, SHARES, _prefill, _step, batches_by_length, choose, generate
+from flantune.models.exact_head import exact_head, has_narrow_products
 from flantune.models.load import LoadedModel, load_model
 from flantune.models.packed_attention import register
 from flantune.models.prompt_format import PromptFormat
@@ -197,6 +198,20 @@ def test_what_grows_beside_an_answer_does_not_change_it(family, room, block, mon
     steps: list[int] = []
     assert generate(loaded, prompts, max_new_tokens=8, batch_tokens=40, progress=steps.append) == alone
     assert sum(steps) == len(prompts)
+
+
+@pytest.mark.skipif(not has_narrow_products(), reason="this processor has no bfloat16 products")
+@pytest.mark.parametrize("family", FAMILIES | MORE_FAMILIES)
+def test_answers_in_bfloat16_are_those_that_all_logits_would_give(family):
+    model = outspoken(family, register()).bfloat16()
+    exact_head(model)
+    form = PromptFormat(tiny_tokenizer(), "", (7,), paired=model.config.is_encoder_decoder)
+    loaded = LoadedModel(model, form, family, family)
+    prompts = [ids for ids, _, _ in examples(seed=5, count=12)]
+    found = generate(loaded, prompts, max_new_tokens=8)
+    assert model.__dict__[FEW] == (not hasattr(model, "final_logits_bias"))
+    model.__dict__[FEW] = False
+    assert generate(loaded, prompts, max_new_tokens=8) == found
 
 
 def first_logits(model: Any, prompts: list[list[int]]) -> torch.Tensor:

@@ -79,7 +79,19 @@ def test_tasks_that_cannot_be_left_out_are_refused(tmp_path, tasks):
         transfer_runs(load_recipe(path), ["a", "b"], 5)
 
 
-@pytest.mark.parametrize("methods", ["full", "full,full", "full,lorra", "full,lora@", "full,lora@fast", "full,lora@-1"])
+@pytest.mark.parametrize(
+    "methods",
+    [
+        "full",
+        "full,full",
+        "full,lorra",
+        "full,lora@",
+        "full,lora@fast",
+        "full,lora@-1",
+        "full,lora@0",
+        "lora@1,lora@1.0",
+    ],
+)
 def test_methods_are_at_least_two_known_and_different_ones(methods):
     with pytest.raises(FlantuneError, match="--methods"):
         method_runs(methods.split(","), ["a"], 5)
@@ -89,7 +101,7 @@ def test_a_method_may_have_a_learning_rate_of_its_own():
     runs = {run.name: run.overrides for run in method_runs(["full", "lora", "lora@1e-3"], ["a"], 5)}
     assert runs["full"] == ("adapter.method=none", "training.draws=5")
     assert runs["lora"] == ("adapter.method=lora", "training.draws=5")
-    assert runs["lora@1e-3"] == ("adapter.method=lora", "training.learning_rate=1e-3", "training.draws=5")
+    assert runs["lora@1e-3"] == ("adapter.method=lora", "training.learning_rate=0.001", "training.draws=5")
 
 
 def test_a_study_of_data_takes_parts_of_the_rows_also_of_tasks_in_mixtures(tmp_path):

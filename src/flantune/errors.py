@@ -80,8 +80,9 @@ def shortened(text: str, most: int = 60) -> str:
 def no_such_file(path: Path) -> FlantuneError:
     """Of a path that leads nowhere: offers the nearest of the files of its kind that are beside it."""
     try:
-        beside = [file.name for file in path.parent.iterdir() if path.suffix in ("", file.suffix)]
+        files = [file for file in path.parent.iterdir() if file.is_file() and not file.name.startswith(".")]
     except OSError:
         return FlantuneError(f"no such file; look at its folder, {path.parent}", path)
+    beside = [file.name for file in files if path.suffix in ("", file.suffix)]
     kind = f"{path.suffix} file" if path.suffix else "file"
     return FlantuneError(f"no such file; {nearest(path.name, beside) if beside else f'no {kind} is beside it'}", path)

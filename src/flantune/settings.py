@@ -55,15 +55,16 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def keep_memory() -> None:
-    """Has the C library keep up to a gigabyte that is free for the next tensor, instead of giving it back at once.
+    """Has the C library keep memory that is free for the next tensor, instead of giving it back at once.
 
     What comes from the system anew is cleared page by page, and every layer that reads prompts needs some hundred
     megabytes. What the user has set holds, and so does another allocator.
     """
     chosen = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     if sys.platform == "linux" and not chosen and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        # Before 2.35 it takes 32 MiB at most; one limit alone would fix the other where it begins, at 128 KiB.
+        if mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(M_MMAP_THRESHOLD, 2**25):
+            mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def load_as_published() -> None:

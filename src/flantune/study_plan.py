@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,22 +52,24 @@ def method_runs(methods: Sequence[str], names: Sequence[str], draws: int) -> lis
         FlantuneError: Fewer than two, one twice, an unknown one, or no rate behind the sign.
     """
     chosen = [method.strip() for method in methods]
-    if len(set(chosen)) < max(2, len(chosen)):
+    tunings = {_tuning(name): name for name in chosen}
+    if len(tunings) < max(2, len(chosen)):
         raise FlantuneError("name at least two different methods, such as full,lora", "--methods")
-    return [StudyRun(name, (*_tuning(name), f"training.draws={draws}"), tuple(names)) for name in chosen]
+    return [StudyRun(name, (*tuning, f"training.draws={draws}"), tuple(names)) for tuning, name in tunings.items()]
 
 
-def _tuning(name: str) -> Iterator[str]:
+def _tuning(name: str) -> tuple[str, ...]:
     """The arguments that make a run of such a method."""
     method, at, rate = name.partition("@")
     known = ["full" if each == "none" else each for each in METHODS]
     if method not in known:
         raise FlantuneError(f'unknown method "{method}"; {nearest(method, known)}', "--methods")
-    yield f"adapter.method={'none' if method == 'full' else method}"
-    if at and not RATE.fullmatch(rate):
+    kind = f"adapter.method={'none' if method == 'full' else method}"
+    if not at:
+        return (kind,)
+    if not RATE.fullmatch(rate) or not 0 < float(rate) < math.inf:
         raise FlantuneError(f'"{rate}" is no learning rate; write a number, such as {method}@1e-3', "--methods")
-    if at:
-        yield f"training.learning_rate={rate}"
+    return kind, f"training.learning_rate={float(rate)}"
 
 
 def transfer_runs(

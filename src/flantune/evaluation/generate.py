@@ -22,7 +22,7 @@ from flantune.evaluation.encoded_prompts import EncodedPrompts
 from flantune.evaluation.kv_store import JoinedStores, KeyValueStore
 from flantune.evaluation.sampling import Sampler
 from flantune.evaluation.unpacked_answers import UnpackedAnswers
-from flantune.models.exact_head import likeliest_tokens
+from flantune.models.exact_head import few_suffice, likeliest_tokens
 from flantune.models.load import LoadedModel
 from flantune.models.self_check import shares_prefixes
 from flantune.models.shared_prefixes import Piece, shared_pieces
@@ -31,7 +31,7 @@ from flantune.models.unpacked import layout_of
 
 Store = KeyValueStore | EncodedPrompts | UnpackedAnswers
 Progress = Callable[[int], None]
-SHARES = "flantune_shares_prefixes"
+SHARES, FEW = "flantune_shares_prefixes", "flantune_few_logits_suffice"
 GROWING_ROWS = 256  # answers that grow together; more rows are hardly quicker
 GROWING_BYTES = 2**30  # of the keys and values that they keep, unless one batch alone takes more
 
@@ -224,11 +224,20 @@ def _proposal(model: Any, sampler: Sampler | None) -> Iterator[Callable[[Tensor]
     """What becomes of the logits (B, vocabulary): the likeliest tokens (B,), or with a sampler they stay."""
     if sampler is not None:
         yield lambda logits: logits
-    elif layout_of(model) != "packed":  # its head may compute at other places too
-        yield lambda logits: logits.argmax(-1)
-    else:
+    elif layout_of(model) == "packed" and _few_suffice(model):
         with likeliest_tokens(model) as tokens:
             yield tokens
+    else:
+        yield lambda logits: logits.argmax(-1)
+
+
+def _few_suffice(model: Any) -> bool:
+    """`few_suffice`, found out once for a model; and before it `_shares`, which compares all logits."""
+    if FEW not in model.__dict__:
+        if not model.config.is_encoder_decoder:
+            _shares(model)
+        model.__dict__[FEW] = few_suffice(model, lambda: _prefill(model, [[1, 2]], 1)[1])
+    return model.__dict__[FEW]
 
 
 def _step_all(model: Any, growing: Sequence[_Growing], proposal: Callable[[Tensor], Tensor]) -> None:

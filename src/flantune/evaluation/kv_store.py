@@ -57,8 +57,9 @@ class KeyValueStore:
         device = next(iter(self.keys.values())).device
         if int(self.lengths.max()) == self.capacity:
             more = min(BLOCK, self.most - self.capacity)
-            self.keys = {layer: pad(kept, (0, more)) for layer, kept in self.keys.items()}
-            self.values = {layer: pad(kept, (0, 0, 0, more)) for layer, kept in self.values.items()}
+            for layer in self.keys:  # one after the other, so that little is there twice
+                self.keys[layer] = pad(self.keys[layer], (0, more))
+                self.values[layer] = pad(self.values[layer], (0, 0, 0, more))
             self.capacity += more
         self._places = self.lengths.to(device)
         self._rows = torch.arange(len(self.lengths), device=device)
@@ -71,7 +72,10 @@ class KeyValueStore:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int, softcap: float
     ) -> Tensor:
-        """One token a row. query: (H, B, D), key and value: (K, B, D) -> (B, H, D)."""
+        """One token a row. query: (H, B, D), key and value: (K, B, D) -> (B, H, D).
+
+        Scores are rounded to the type of the keys, as in training.
+        """
         keys, values = self.keys[layer], self.values[layer]
         keys[self._rows, :, :, self._places] = key.transpose(0, 1)
         values[self._rows, :, self._places] = value.transpose(0, 1)

@@ -8,6 +8,7 @@ it may be, and these are computed again.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 CANDIDATES = 16
-# Two logits that are rounded to 8 bits come closer by 2**-8 of the higher one at most: twice that is allowed for.
+# Rounding to 8 bits moves a logit by 2**-9 of itself at most, and two by twice that; this allows for twice as much.
 MARGIN, LEAST_MARGIN = 2**-7, 2**-7
 
 
@@ -27,21 +28,64 @@ def exact_head(model: Any) -> None:
         head.forward = _ExactHead(head.weight.detach(), None if head.bias is None else head.bias.detach())
 
 
+def has_narrow_products() -> bool:
+    """Whether oneDNN computes products in bfloat16 here; it sums them in float32."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def few_suffice(model: Any, logits: Callable[[], Tensor]) -> bool:
+    """Whether logits of a few tokens come out of the model as they came from its head: no bias by token, none cut off.
+
+    Args:
+        model: Whose head may be exact.
+        logits: Calls the model on some row; (1, vocabulary).
+    """
+    forward = _quick_head(model)
+    if forward is None:
+        return False
+    every = logits()
+    try:
+        with _candidates_only(forward):
+            few = logits()
+    except (IndexError, RuntimeError):
+        return False
+    if every.shape[-1] != len(forward.weight) or few.shape != forward.own.tokens.shape:
+        return False
+    return torch.allclose(few, every.gather(-1, forward.own.tokens), rtol=1e-3, atol=1e-3)
+
+
 @contextlib.contextmanager
 def likeliest_tokens(model: Any) -> Iterator[Callable[[Tensor], Tensor]]:
     """Yields what takes the logits (B, ...) of the model's last call to the likeliest token of each row (B,).
 
-    Within, these may be the logits of a few tokens only.
+    Within, these are the logits of a few tokens. Only where `few_suffice`.
     """
+    forward = _quick_head(model)
+    assert forward is not None
+    with _candidates_only(forward):
+        yield lambda logits: forward.own.tokens.gather(-1, logits.argmax(-1, keepdim=True)).squeeze(-1)
+
+
+def _quick_head(model: Any) -> _ExactHead | None:
     forward = getattr(model.get_output_embeddings(), "forward", None)
-    if not isinstance(forward, _ExactHead) or not forward.narrow_is_quick:
-        yield lambda logits: logits.argmax(-1)
-        return
-    forward.candidates_only = True
+    return forward if isinstance(forward, _ExactHead) and forward.narrow_is_quick else None
+
+
+@contextlib.contextmanager
+def _candidates_only(forward: _ExactHead) -> Iterator[None]:
+    before = forward.own.candidates_only
+    forward.own.candidates_only = True
     try:
-        yield lambda logits: forward.tokens.gather(-1, logits.argmax(-1, keepdim=True)).squeeze(-1)
+        yield
     finally:
-        forward.candidates_only = False
+        forward.own.candidates_only = before
+
+
+class _OfThread(threading.local):
+    """What a head knows of the thread that uses it: several may ask one model."""
+
+    candidates_only = False
+    tokens = torch.empty(0)
 
 
 class _ExactHead:
@@ -55,28 +99,27 @@ class _ExactHead:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.narrow = (weight, bias)
         self.weight, self.bias = weight.float(), None if bias is None else bias.float()
-        self.candidates_only = False
-        self.tokens = torch.empty(0)
+        self.own = _OfThread()
 
     @property
     def narrow_is_quick(self) -> bool:
-        """Whether there are instructions for products in bfloat16, which are summed in float32."""
-        on_cpu = self.weight.device.type == "cpu" and self.narrow[0].dtype == torch.bfloat16
-        return on_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        """Whether the product in bfloat16 is worth it."""
+        return self.weight.device.type == "cpu" and self.narrow[0].dtype == torch.bfloat16 and has_narrow_products()
 
     def __call__(self, input: Tensor) -> Tensor:
-        """(..., D) -> (..., vocabulary), or (..., candidates) of the tokens in `tokens`."""
+        """(..., D) -> (..., vocabulary), or (..., candidates) of the tokens in `own.tokens`."""
         states = input.flatten(0, -2)
-        logits = self._of_candidates(states) if self.candidates_only else linear(input.float(), self.weight, self.bias)
+        few = self.own.candidates_only and states.dtype == torch.bfloat16
+        logits = self._of_candidates(states) if few else linear(states.float(), self.weight, self.bias)
         return logits.view(*input.shape[:-1], -1)
 
     def _of_candidates(self, states: Tensor) -> Tensor:
-        """(B, D) -> (B, candidates), the likeliest token among them; `tokens` are in ascending order."""
-        near, tokens = linear(states.to(self.narrow[0].dtype), *self.narrow).topk(min(CANDIDATES, len(self.weight)))
+        """(B, D) -> (B, candidates), the likeliest token among them; `own.tokens` are in ascending order."""
+        near, tokens = linear(states, *self.narrow).topk(min(CANDIDATES, len(self.weight)))
         least = near[:, 0].float() - (near[:, 0].float().abs() * MARGIN).clamp(min=LEAST_MARGIN)
         unsure = (near[:, -1] >= least).nonzero().squeeze(-1)  # others, beside the candidates, may be as likely
         if len(unsure):
             tokens[unsure] = linear(states[unsure].float(), self.weight, self.bias).topk(tokens.shape[1]).indices
-        self.tokens = tokens.sort(-1).values
-        logits = torch.matmul(self.weight[self.tokens], states.float()[..., None]).squeeze(-1)
-        return logits if self.bias is None else logits + self.bias[self.tokens]
+        self.own.tokens = tokens = tokens.sort(-1).values
+        logits = torch.matmul(self.weight[tokens], states.float()[..., None]).squeeze(-1)
+        return logits if self.bias is None else logits + self.bias[tokens]
