@@ -206,7 +206,7 @@ def test_a_file_in_another_encoding_is_told(tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_told(tmp_path):
-    assert told(load_recipe, tmp_path / "r.yaml") == f"{tmp_path}/r.yaml: no such file"
+    assert told(load_recipe, tmp_path / "r.yaml") == f"{tmp_path}/r.yaml: no such file; no .yaml file is beside it"
     assert told(load_recipe, tmp_path) == f"{tmp_path}: is a folder; a YAML file is wanted here"
 
 
