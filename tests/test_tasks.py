@@ -185,7 +185,8 @@ def test_an_unknown_name_is_told_with_the_nearest_and_how_own_tasks_are_named(na
 
 
 def test_a_file_that_is_missing_is_told(tmp_path):
-    assert told(find_task, f"{tmp_path}/mails.yaml") == f"{tmp_path}/mails.yaml: no such file; no .yaml file is beside it"
+    missing = f"{tmp_path}/mails.yaml"
+    assert told(find_task, missing) == f"{missing}: no such file; no .yaml file is beside it"
 
 
 # --- checking a task ----------------------------------------------------------------------------------------
