@@ -123,4 +123,7 @@ def test_a_few_logits_suffice_only_where_the_model_treats_all_alike_and_keeps_th
 
 
 def test_a_head_in_float32_keeps_its_own_product():
-    assert "forward" not in vars(Model(normal(300, 64, seed=0).float()).head)
+    model, states = Model(normal(300, 64, seed=0).float()), normal(5, 64, seed=1).float()
+    assert "forward" not in vars(model.head)
+    assert torch.equal(model.likeliest(states), model.exact(states).argmax(-1))
+    assert model.widths == [300]

@@ -58,10 +58,12 @@ def few_suffice(model: Any, logits: Callable[[], Tensor]) -> bool:
 def likeliest_tokens(model: Any) -> Iterator[Callable[[Tensor], Tensor]]:
     """Yields what takes the logits (B, ...) of the model's last call to the likeliest token of each row (B,).
 
-    Within, these are the logits of a few tokens. Only where `few_suffice`.
+    Within, these are the logits of a few tokens where the head has such. Only where `few_suffice`.
     """
     forward = _quick_head(model)
-    assert forward is not None
+    if forward is None:
+        yield lambda logits: logits.argmax(-1)
+        return
     with _candidates_only(forward):
         yield lambda logits: forward.own.tokens.gather(-1, logits.argmax(-1, keepdim=True)).squeeze(-1)
 
