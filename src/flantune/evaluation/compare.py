@@ -10,6 +10,7 @@ import numpy as np
 
 from flantune.evaluation.beside import baselines, invalid, scorers
 from flantune.evaluation.metrics import Metric
+from flantune.evaluation.phrasing import over_phrasings
 from flantune.evaluation.predict import Prediction, record_statistics
 from flantune.evaluation.records import Side, TaskAnswers, paired
 from flantune.evaluation.statistics import (
@@ -192,6 +193,8 @@ def _judged(
         },
         "flagged": None,
     }
+    if main and (over := over_phrasings(by, {"base": before, "tuned": after}, rows, **drawn)):
+        entry["over_phrasings"] = over
     marked = np.array([row["row"] in flagged for row in rows])
     if marked.any():
         entry["flagged"] = {

@@ -106,18 +106,18 @@ def evaluation_set(
     *,
     split: str,
     rows: int,
-    templates: Literal["all", "seen", "held_out"],
+    templates: Literal["all", "seen", "held_out", "each"],
     seed: int,
     exemplars: int = 0,
     among: Rows | None = None,
 ) -> EvaluationSet:
-    """Chooses rows by seed and gives each one phrasing: seen and held-out ones in turn where there are both.
+    """Chooses rows by seed and gives each one phrasing, or each of them: seen and held-out ones where there are both.
 
     Args:
         task: The task.
         split: Where the rows come from.
         rows: How many; all where there are fewer.
-        templates: Which phrasings are used.
+        templates: Which phrasings are used, in turn; with "each" every row is asked in all.
         seed: What the choice depends on.
         exemplars: Solved rows of another split that stand before each question; none where there is no other.
         among: Rows of the split to choose from; all by default.
@@ -131,22 +131,19 @@ def evaluation_set(
     kinds: dict[str, tuple[Template, ...]] = {
         kind: task.evaluation_templates(kind)  # type: ignore[arg-type]
         for kind in ("seen", "held_out")
-        if templates in ("all", kind)
+        if templates in ("all", "each", kind)
     }
     asked = {kind: found for kind, found in kinds.items() if found}
     if not asked:
         raise FlantuneError(f"task {task.name} has no {templates} template to evaluate with", task.place("templates"))
-    questions = {}
+    questions: dict[tuple[int, int], tuple[str, Question]] = {}
     # By the place in the permutation, not in the file: in a file that alternates yes and no, each phrasing would
     # otherwise meet one answer only.
     for place, number in enumerate(map(int, order)):
-        kind = list(asked)[place % len(asked)]
-        phrasings = asked[kind]
-        offset = key_of(seed, "evaluation template", task.name, kind)
-        template = phrasings[(offset + place // len(asked)) % len(phrasings)]
         key = key_of(seed, "evaluation exemplars", task.name, number)
-        one = Asked(template, given[number], given.place(number), task.evaluation_style)
-        questions[number] = kind, Question(one, None, exemplars if template.takes_exemplars else 0, key)
+        for turn, (kind, template) in enumerate(_phrasings(task, asked, place, seed, each=templates == "each")):
+            one = Asked(template, given[number], given.place(number), task.evaluation_style)
+            questions[number, turn] = kind, Question(one, None, exemplars if template.takes_exemplars else 0, key)
     numbers = sorted(questions)
     chosen = [questions[number][1] for number in numbers]
     rendered = task.render_all([question.asked for question in chosen])
@@ -159,10 +156,21 @@ def evaluation_set(
             if task.spec.empty == "skip" and isinstance(example, EmptyText):
                 continue
             raise example
-        items.append(_item(task, question, questions[number][0], example, shown, number))
+        items.append(_item(task, question, questions[number][0], example, shown, number[0]))
     if not items:
         raise FlantuneError(f'no row of split "{split}" gives a question', task.place("templates"))
     return EvaluationSet(task, tuple(items))
+
+
+def _phrasings(
+    task: Task, asked: Mapping[str, Sequence[Template]], place: int, seed: int, *, each: bool
+) -> list[tuple[str, Template]]:
+    """Those of one row, with their kinds. place: the row's in the permutation."""
+    if each:
+        return [(kind, template) for kind, phrasings in asked.items() for template in phrasings]
+    kind = list(asked)[place % len(asked)]
+    offset = key_of(seed, "evaluation template", task.name, kind)
+    return [(kind, asked[kind][(offset + place // len(asked)) % len(asked[kind])])]
 
 
 def _item(task: Task, question: Question, kind: str, example: Example, shown: Sequence[Example], number: int) -> Item:

@@ -25,8 +25,10 @@ class Evaluation(Strict):
 
     rows: int = Field(60, ge=2, description="Rows a task, chosen by seed from the split.")
     split: str = "test"
-    templates: Literal["all", "seen", "held_out"] = Field(
-        "all", description="Phrasings used: those trained on and held-out ones in turn, or only one kind."
+    templates: Literal["all", "seen", "held_out", "each"] = Field(
+        "all",
+        description="Phrasings used: those trained on and held-out ones in turn, only one kind, or each: every row in "
+        "all of them, which takes as many times longer and tells how much scores depend on the phrasing.",
     )
     exemplars: int = Field(
         0,

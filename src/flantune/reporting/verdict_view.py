@@ -110,6 +110,7 @@ def _phrasings(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "entry": entry,
         "axis": charts.axis(scale),
+        "over": entry.get("over_phrasings"),
         "kinds": [line(name, told) for name, told in kinds.items()],
         "templates": [line(name, told) for name, told in sorted(templates.items())],
     }
