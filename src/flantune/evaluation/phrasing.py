@@ -30,7 +30,9 @@ def over_phrasings(
     """Mean, worst and spread (best less worst) of the scores by phrasing, of both sides and of their difference.
 
     The intervals are the percentile bootstrap's over rows, each with all of its phrasings, the same draws for both
-    sides; the phrasings are taken as given. The worst of noisy scores lies a little below that of the true ones.
+    sides, shifted so that their middle is the score: resamples are noisier than the rows, so that their best and worst
+    lie further apart. For the same reason the spread is a little too wide itself, and the worst a little too bad. The
+    phrasings are taken as given.
 
     Args:
         by: The metric.
@@ -53,8 +55,8 @@ def over_phrasings(
     for side, stats in sides.items():
         sums = np.zeros((len(units) * len(names), stats.shape[1]))
         np.add.at(sums, places, stats)
-        every = weights @ sums.reshape(len(units), -1)
-        scores = np.asarray(by.score(every.reshape(len(weights), len(names), -1)))
+        every = (weights @ sums.reshape(len(units), -1)).astype(np.float64)
+        scores = by.score(every.reshape(len(weights), len(names), -1))
         low, high = scores.min(-1), scores.max(-1)
         worst = low if by.higher_is_better else high
         told[side] = dict(zip(NAMES, (scores.mean(-1), worst, high - low), strict=True))
@@ -62,10 +64,15 @@ def over_phrasings(
     return {
         "phrasings": len(names),
         "rows": len(units),
-        **{side: {name: _with_interval(found) for name, found in each.items()} for side, each in told.items()},
+        **{
+            side: {name: _with_interval(found, name == "spread" and side in sides) for name, found in each.items()}
+            for side, each in told.items()
+        },
     }
 
 
-def _with_interval(found: np.ndarray) -> dict[str, Any]:
-    low, high = np.percentile(found[1:], (2.5, 97.5))
-    return {"score": float(found[0]), "ci": [float(low), float(high)]}
+def _with_interval(found: np.ndarray, positive: bool) -> dict[str, Any]:
+    """found: (1 + resamples,), the score of the rows first."""
+    low, middle, high = np.percentile(found[1:], (2.5, 50, 97.5)) - found[0]
+    ends = [float(found[0] + end - middle) for end in (low, high)]
+    return {"score": float(found[0]), "ci": [max(end, 0.0) for end in ends] if positive else ends}
