@@ -50,7 +50,7 @@ WHOLE: dict[str, Any] = {"gradient_checkpointing": False}
 ROWS = {
     "full-default": Row("trl", by_length=False),
     "full-best": Row("trl", WHOLE),
-    "full-padding-free": Row("trl", {**WHOLE, "padding_free": True}),
+    "full-padding-free": Row("trl", {**WHOLE, "padding_free": True, "max_length": None}),
     "full-compiled": Row("trl", {**WHOLE, "torch_compile": True}, compiling=2),
     "lora-default": Row("trl", by_length=False, lora=True),
     "lora-best": Row("trl", WHOLE, lora=True),
