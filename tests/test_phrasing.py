@@ -98,6 +98,30 @@ def test_a_model_that_fails_in_one_phrasing_has_a_worst_and_a_spread_that_say_so
     assert told["difference"]["spread"] == {"score": -100, "ci": [-100, -100]}
 
 
+def test_intervals_hold_the_mean_and_the_spread_of_phrasings_that_differ():
+    by, rows, phrasings, tries = metrics_of(task())[0], 30, 8, 100
+    right, wrong = answered(by, [2, 0])
+    questions, easier = asked(rows, phrasings), np.linspace(-1.5, 1.5, phrasings)
+
+    def chances(random, count):
+        return 1 / (1 + np.exp(-random.normal(0, 1.5, count)[:, None] - easier))
+
+    true = 100 * chances(np.random.default_rng(1), 100_000).mean(0)
+    held = {"mean": 0, "spread": 0}
+    for number in range(tries):
+        random = np.random.default_rng(number)
+        sides = {
+            side: np.where((random.random((rows, phrasings)) < chances(random, rows)).reshape(-1, 1), right, wrong)
+            for side in ("base", "tuned")
+        }
+        told = over(by, sides, questions, number)["tuned"]
+        for name, value in (("mean", true.mean()), ("spread", true.max() - true.min())):
+            low, high = told[name]["ci"]
+            held[name] += low <= value <= high
+    assert held["mean"] >= 90
+    assert held["spread"] >= 85
+
+
 def test_a_run_that_asks_each_phrasing_tells_of_them_in_comparison_and_report(tmp_path, monkeypatch):
     monkeypatch.setenv("FLANTUNE_CACHE", str(tmp_path / "cache"))
     recipe = Recipe.load(write_recipe(tmp_path), ["evaluation.templates=each", "evaluation.rows=4"])

@@ -31,8 +31,8 @@ def over_phrasings(
 
     The intervals are the percentile bootstrap's over rows, each with all of its phrasings, the same draws for both
     sides, shifted so that their middle is the score: resamples are noisier than the rows, so that their best and worst
-    lie further apart. For the same reason the spread is a little too wide itself, and the worst a little too bad. The
-    phrasings are taken as given.
+    lie further apart. For the same reason the spread is too wide itself, and the worst too bad; so the end on the
+    other side lies as much further as the shift was. The phrasings are taken as given.
 
     Args:
         by: The metric.
@@ -74,5 +74,5 @@ def over_phrasings(
 def _with_interval(found: np.ndarray, positive: bool) -> dict[str, Any]:
     """found: (1 + resamples,), the score of the rows first."""
     low, middle, high = np.percentile(found[1:], (2.5, 50, 97.5)) - found[0]
-    ends = [float(found[0] + end - middle) for end in (low, high)]
+    ends = [float(found[0] + low - middle - max(middle, 0)), float(found[0] + high - middle - min(middle, 0))]
     return {"score": float(found[0]), "ci": [max(end, 0.0) for end in ends] if positive else ends}
