@@ -139,6 +139,17 @@ def fake_comparison() -> dict[str, Any]:
                         f"polite {HOSTILE}": {"held_out": False, "n": 14, "base": base, "tuned": tuned},
                         "held_out_recap": {"held_out": True, "n": 30, "base": base + step, "tuned": tuned - step},
                     },
+                    "over_phrasings": {
+                        "phrasings": 3,
+                        "rows": 60,
+                        **{
+                            side: {
+                                name: {"score": at, "ci": [at - half, at + half]}
+                                for name in ("mean", "worst", "spread")
+                            }
+                            for side, at in (("base", base), ("tuned", tuned), ("difference", tuned - base))
+                        },
+                    },
                 }
             )
     return {

@@ -30,9 +30,10 @@ def over_phrasings(
     """Mean, worst and spread (best less worst) of the scores by phrasing, of both sides and of their difference.
 
     The intervals are the percentile bootstrap's over rows, each with all of its phrasings, the same draws for both
-    sides, shifted so that their middle is the score: resamples are noisier than the rows, so that their best and worst
-    lie further apart. For the same reason the spread is too wide itself, and the worst too bad; so the end on the
-    other side lies as much further as the shift was. The phrasings are taken as given.
+    sides. Those of worst and spread are shifted so that their middle is the score: resamples are noisier than the rows,
+    so that their best and worst lie further apart. For the same reason the spread is too wide itself, and the worst too
+    bad; so the end on the other side lies as much further as the shift was, within the scores that resamples reach.
+    The phrasings are taken as given.
 
     Args:
         by: The metric.
@@ -51,7 +52,7 @@ def over_phrasings(
         return None
     drawn = np.random.default_rng(seed).multinomial(len(units), np.full(len(units), 1 / len(units)), size=resamples)
     weights = np.concatenate([np.ones((1, len(units))), drawn])  # the rows as they are, then the resamples
-    told = {}
+    told, reach = {}, {}
     for side, stats in sides.items():
         sums = np.zeros((len(units) * len(names), stats.shape[1]))
         np.add.at(sums, places, stats)
@@ -60,19 +61,29 @@ def over_phrasings(
         low, high = scores.min(-1), scores.max(-1)
         worst = low if by.higher_is_better else high
         told[side] = dict(zip(NAMES, (scores.mean(-1), worst, high - low), strict=True))
+        least, most = float(scores.min()), float(scores.max())
+        reach[side] = {"mean": (least, most), "worst": (least, most), "spread": (0.0, most - least)}
     told["difference"] = {name: told["tuned"][name] - told["base"][name] for name in NAMES}
     return {
         "phrasings": len(names),
         "rows": len(units),
         **{
-            side: {name: _with_interval(found, name == "spread" and side in sides) for name, found in each.items()}
+            side: {
+                name: _with_interval(found, name != "mean", reach.get(side, {}).get(name))
+                for name, found in each.items()
+            }
             for side, each in told.items()
         },
     }
 
 
-def _with_interval(found: np.ndarray, positive: bool) -> dict[str, Any]:
+def _with_interval(found: np.ndarray, shifted: bool, reach: tuple[float, float] | None) -> dict[str, Any]:
     """found: (1 + resamples,), the score of the rows first."""
-    low, middle, high = np.percentile(found[1:], (2.5, 50, 97.5)) - found[0]
-    ends = [float(found[0] + low - middle - max(middle, 0)), float(found[0] + high - middle - min(middle, 0))]
-    return {"score": float(found[0]), "ci": [max(end, 0.0) for end in ends] if positive else ends}
+    score = float(found[0])
+    low, middle, high = (float(value) for value in np.percentile(found[1:], (2.5, 50, 97.5)))
+    if shifted:
+        bias = middle - score
+        low, high = low - bias - max(bias, 0.0), high - bias - min(bias, 0.0)
+    if reach is not None:
+        low, high = max(low, reach[0]), min(high, reach[1])
+    return {"score": score, "ci": [low, high]}
