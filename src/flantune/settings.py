@@ -57,8 +57,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 def keep_memory() -> None:
     """Has the C library keep memory that is free for the next tensor, instead of giving it back at once.
 
-    What comes from the system anew is cleared page by page, and every layer that reads prompts needs some hundred
-    megabytes. What the user has set holds, and so does another allocator.
+    What comes from the system anew is cleared page by page: in training much of what a step needs, and some hundred
+    megabytes in every layer that reads prompts. What the user has set holds, and so does another allocator.
     """
     chosen = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     if sys.platform == "linux" and not chosen and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):

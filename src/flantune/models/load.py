@@ -78,8 +78,7 @@ def load_model(
         FlantuneError: Unknown or damaged model, or weights outside its folder.
     """
     keep_few_kernels()
-    if answering:
-        keep_memory()
+    keep_memory()
     load_as_published()
     source, adapter = _source(name, report)
     device = "cuda" if torch.cuda.is_available() and not on_cpu else "cpu"

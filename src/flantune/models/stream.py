@@ -214,7 +214,8 @@ def prompt_stream(prompts: Sequence[Sequence[int]], pieces: Sequence[Piece]) -> 
 
 def target_logits(model: Any, stream: Stream) -> Tensor:
     """(N, vocabulary) logits at the predicting places only."""
-    return model.__dict__.get(THROUGH, partial(stream_logits, model))(stream)[0]
+    logits = model.__dict__.get(THROUGH, partial(stream_logits, model))(stream)
+    return logits.squeeze(0)  # an index would have its gradient copied into as many zeros
 
 
 def compute_through(model: Any, root: Callable[[Stream], Tensor]) -> None:

@@ -84,9 +84,12 @@ class MasterOptimizer:
         Raises:
             FlantuneError: The norm is not finite; nothing was changed.
         """
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.masters, self.max_gradient_norm, foreach=True))
+        total = torch.nn.utils.get_total_norm([m.grad for m in self.masters if m.grad is not None], foreach=True)
+        norm = whole(total)
         if not torch.isfinite(norm):
             raise FlantuneError("the gradient is not finite; lower training.learning_rate")
+        if norm > self.max_gradient_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.masters, self.max_gradient_norm, total, foreach=True)
         self.steps += 1
         _set_learning_rate(self.optimizers, learning_rate)
         if self.transient:
