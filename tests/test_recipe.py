@@ -54,7 +54,7 @@ def test_the_smallest_recipe_names_one_task_and_takes_the_rest_from_defaults(tmp
     assert recipe.model.name == "smollm2-135m-instruct"
     assert (recipe.seed, recipe.unseen, recipe.output) == (0, (), None)
     assert recipe.mixture.rates == "proportional"
-    assert recipe.training.loss.per == "token"
+    assert recipe.training.loss.per == "task"
     assert recipe.adapter.method == "none"
 
 

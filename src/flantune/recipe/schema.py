@@ -93,10 +93,10 @@ class Loss(Strict):
     """How the tokens of examples of different lengths count in the loss."""
 
     per: Literal["token", "example", "square_root", "task"] = Field(
-        "token",
-        description="token: every target token counts the same; example: every example counts the same; "
-        "square_root: an example counts by the square root of its target tokens, between the two; task: in each window "
-        "a task counts by its number of examples, and its target tokens count the same.",
+        "task",
+        description="task: in each window a task counts by its number of examples, and its target tokens count the "
+        "same; token: every target token counts the same; example: every example counts the same; square_root: an "
+        "example counts by the square root of its target tokens, between the two.",
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each target that is spread evenly over all tokens."
