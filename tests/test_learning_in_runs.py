@@ -90,7 +90,7 @@ def test_a_run_that_is_stopped_and_goes_on_ends_with_the_same_weights_bit_for_bi
 @pytest.mark.parametrize(
     "override",
     [
-        "training.loss.per=task",
+        "training.loss.per=token",
         "training.loss.label_smoothing=0.2",
         "training.loss.z_loss=0.01",
         "training.average=0.5",
