@@ -73,8 +73,8 @@ def sample(line, **said):
         ),
         (
             {"loss_share": 0.0194},
-            "mails: only 1.9 % of the loss; it may hardly learn (training.loss.per: task, example or square_root "
-            "counts short targets more)",
+            "mails: only 1.9 % of the loss; it may hardly learn (raise its `weight` or `loss_weight`, or count "
+            "short targets more: training.loss.per)",
         ),
         ({"loss_share": 0.0, "draws": 0}, None),
     ],

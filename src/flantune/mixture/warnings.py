@@ -86,7 +86,7 @@ def little_of_the_loss(task: Task, tasks: int) -> str | None:
         return None
     return (
         f"{task['task']}: only {100 * task['loss_share']:.1f} % of the loss; it may hardly learn "
-        "(training.loss.per: task, example or square_root counts short targets more)"
+        "(raise its `weight` or `loss_weight`, or count short targets more: training.loss.per)"
     )
 
 
