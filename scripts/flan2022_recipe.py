@@ -54,7 +54,7 @@ def recipe_of(table: Table) -> dict[str, Any]:
         "name": "flan2022",
         "tasks": [submixture(name, table) for name in SUBMIXTURES],
         "mixture": {"rates": "explicit", "few_shot": {"share": 0.5, "exemplars": {5: 1}}, "capacity": 2048},
-        "training": {"loss": {"per": "token"}},  # T5X, which FLAN trains with, counts all target tokens the same
+        "training": {"loss": {"per": "token"}},  # every target token the same, as T5X has it by default
     }
 
 
