@@ -183,6 +183,7 @@ def recipe_text(name: str, drafts: Sequence[Draft]) -> str:
             "training:",
             *amount,
             "  learning_rate: 2e-4",
+            "  loss: {per: square_root}",
             "",
         ]
     )
